@@ -1,0 +1,87 @@
+package pin
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"strings"
+	"testing"
+)
+
+// Quirk 35: Unicode NFC, code points and bytes counted apart, no zero byte.
+func TestQuirk35Rules(t *testing.T) {
+	for _, tt := range []struct {
+		pin      string
+		min, max int
+		want     error
+	}{
+		{"1234", 0, 0, nil},
+		{"123", 0, 0, ErrTooShort},
+		{"", 0, 0, ErrTooShort},
+		{"äöüß", 0, 0, nil},
+		{"äöü", 0, 0, ErrTooShort}, // six bytes, three code points
+		{"123456", 6, 0, nil},
+		{"12345", 6, 0, ErrTooShort},
+		{"123456789", 4, 8, ErrTooLong},
+		{strings.Repeat("x", 63), 0, 0, nil},
+		{strings.Repeat("x", 64), 0, 0, ErrTooLong},
+		{strings.Repeat("ä", 31), 0, 0, nil},
+		{strings.Repeat("ä", 32), 0, 0, ErrTooLong}, // 64 bytes
+		{"1234\x00", 0, 0, ErrZeroByte},
+		{"12\x0034", 0, 0, ErrZeroByte},
+		{"123\xff", 0, 0, ErrNotUTF8},
+	} {
+		if err := Check(FromString(tt.pin), tt.min, tt.max); !errors.Is(err, tt.want) {
+			t.Errorf("%q %d-%d: %v, want %v", tt.pin, tt.min, tt.max, err, tt.want)
+		}
+	}
+}
+
+func TestNormalize(t *testing.T) {
+	decomposed := FromString("A\u030angstro\u0308m")
+	got, err := Normalize(decomposed)
+	if err != nil || string(got.Bytes()) != "\u00c5ngstr\u00f6m" {
+		t.Errorf("%q, %v", got.Bytes(), err)
+	}
+	if string(decomposed.Bytes()) != "A\u030angstro\u0308m" {
+		t.Error("changed its argument")
+	}
+	plain := FromString("1234")
+	got, err = Normalize(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.Wipe()
+	if string(plain.Bytes()) != "1234" {
+		t.Error("shares its argument's bytes")
+	}
+	if _, err := Normalize(FromString("\xff123")); !errors.Is(err, ErrNotUTF8) {
+		t.Error(err)
+	}
+}
+
+func TestPadUnpad(t *testing.T) {
+	padded, err := Pad(FromString("1234"))
+	if err != nil || padded.Len() != 64 || !bytes.HasPrefix(padded.Bytes(), []byte("1234\x00")) {
+		t.Errorf("%d bytes, %v", padded.Len(), err)
+	}
+	back, err := Unpad(padded.Bytes())
+	if err != nil || string(back.Bytes()) != "1234" {
+		t.Errorf("%q, %v", back.Bytes(), err)
+	}
+	if _, err := Pad(NewSecret(make([]byte, 64))); !errors.Is(err, ErrTooLong) {
+		t.Error(err)
+	}
+	for _, bad := range [][]byte{nil, make([]byte, 63), make([]byte, 80), bytes.Repeat([]byte("x"), 64)} {
+		if _, err := Unpad(bad); !errors.Is(err, ErrTooLong) {
+			t.Errorf("%d bytes: %v", len(bad), err)
+		}
+	}
+}
+
+func TestHash(t *testing.T) {
+	want := sha256.Sum256([]byte("1234"))
+	if got := Hash(FromString("1234")); !bytes.Equal(got.Bytes(), want[:16]) {
+		t.Errorf("%x", got.Bytes())
+	}
+}
