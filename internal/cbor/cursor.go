@@ -43,12 +43,13 @@ func (c *Cursor) fail(want string) {
 	}
 	var where strings.Builder
 	for _, key := range c.path[:c.deep] {
-		if key == textKey {
-			where.WriteString(" of a named member")
-		} else if key < 0 {
-			fmt.Fprintf(&where, " member %d:", key)
-		} else {
-			fmt.Fprintf(&where, " member %#02x:", key)
+		switch {
+		case key == textKey:
+			where.WriteString("named member: ")
+		case key < 0:
+			fmt.Fprintf(&where, "member %d: ", key)
+		default:
+			fmt.Fprintf(&where, "member %#02x: ", key)
 		}
 	}
 	got := "the end"
@@ -59,7 +60,7 @@ func (c *Cursor) fail(want string) {
 			got = "null"
 		}
 	}
-	c.err = malformed("%s %s, not %s", strings.TrimPrefix(where.String(), " "), got, want)
+	c.err = malformed("%s%s, not %s", where.String(), got, want)
 }
 
 // next reads a head of the given major type.

@@ -1,0 +1,17 @@
+module github.com/tapstone/fido
+
+go 1.25.0
+
+require (
+	filippo.io/mldsa v1.0.0
+	github.com/cloudflare/circl v1.6.5
+	github.com/decred/dcrd/dcrec/secp256k1/v4 v4.4.1
+	github.com/fxamacker/cbor/v2 v2.9.6
+	golang.org/x/text v0.41.0
+)
+
+require (
+	github.com/x448/float16 v0.8.4 // indirect
+	golang.org/x/crypto v0.54.0 // indirect
+	golang.org/x/sys v0.47.0 // indirect
+)

@@ -1,0 +1,125 @@
+// Package internal holds what several rooms of the house share. This test
+// holds the plan of the house itself.
+package internal
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/tapstone/fido"
+
+// mayImport says what each room may import of this module, besides its own
+// sub-folders. Imports go down only, never sideways.
+var mayImport = []struct {
+	room string
+	may  []string
+}{
+	{"examples", []string{"cose", "ctap2", "hid", "internal", "nfc", "pin"}},
+	{"ctap2/conformance", []string{"ctap2", "pin", "cose", "internal"}},
+	{"ctap2/keys", []string{"ctap2", "hid", "nfc"}},
+	{"ctap2/webauthn", []string{"ctap2", "cose"}},
+	{"ctap2/attestation", []string{"ctap2", "cose"}},
+	{"ctap2/virtual", []string{"pin", "cose", "internal"}},
+	{"ctap2", []string{"pin", "cose", "internal"}},
+	{"hid", []string{"internal"}},
+	{"nfc", []string{"internal"}},
+	{"pin", []string{"cose", "internal"}},
+	{"cose", []string{"internal"}},
+	{"internal", nil},
+}
+
+// roomOf returns the room that a folder belongs to, "" if it belongs to none.
+func roomOf(folder string) string {
+	for _, r := range mayImport {
+		if folder == r.room || strings.HasPrefix(folder, r.room+"/") {
+			return r.room
+		}
+	}
+	return ""
+}
+
+func TestImportsGoDown(t *testing.T) {
+	files := 0
+	err := filepath.WalkDir("..", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		folder := path.Clean(strings.TrimPrefix(filepath.ToSlash(filepath.Dir(name)), "../"))
+		if d.IsDir() {
+			base := d.Name()
+			if base != ".." && strings.HasPrefix(base, ".") || base == "testdata" || base == "interop" || base == "integrations" {
+				return filepath.SkipDir // nested modules have plans of their own
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		files++
+		from := roomOf(folder)
+		if from == "" {
+			t.Errorf("%s: in no room of the house", name)
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range file.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if imported == "C" && from != "hid" && from != "nfc" && from != "examples" {
+				t.Errorf("%s uses cgo", name)
+			}
+			target, ok := strings.CutPrefix(imported, module+"/")
+			if !ok {
+				continue
+			}
+			to := roomOf(target)
+			if to == from && from != "ctap2" || slices.Contains(mayImport[indexOf(from)].may, to) || from == "examples" {
+				continue
+			}
+			t.Errorf("%s: %s may not import %s", name, from, target)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 30 {
+		t.Errorf("looked at %d files only", files)
+	}
+}
+
+func indexOf(room string) int {
+	for i, r := range mayImport {
+		if r.room == room {
+			return i
+		}
+	}
+	return -1
+}
+
+// The top level is the one that people see first.
+func TestTopLevel(t *testing.T) {
+	entries, err := filepath.Glob("../*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := strings.Fields("ctap2 hid nfc cose pin examples internal go.mod go.sum LICENSE README.md")
+	for _, e := range entries {
+		if base := filepath.Base(e); !strings.HasPrefix(base, ".") && !slices.Contains(allowed, base) {
+			t.Errorf("%s does not belong to the top level", base)
+		}
+	}
+}
