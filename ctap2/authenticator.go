@@ -1,0 +1,302 @@
+package ctap2
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/tapstone/fido/cose"
+	"github.com/tapstone/fido/internal/cbor"
+	"github.com/tapstone/fido/internal/ctap"
+	"github.com/tapstone/fido/pin"
+)
+
+// A Transport carries CTAP messages to one authenticator. Packages hid and nfc
+// offer it, and so does the software authenticator in package virtual; whoever
+// reaches keys another way implements it.
+//
+// Exchange sends a message (command byte and CBOR) and returns the reply
+// (status byte and CBOR), which the caller owns. It is called by one goroutine
+// at a time. It calls status, unless nil, with the byte of each keepalive
+// (§11.2.9.1.6) as it arrives, from the calling goroutine. It returns an error
+// only where there is no reply. When ctx ends it tells the authenticator to
+// cancel and still returns the reply, if one arrives within a bound of its
+// own: the operation may have succeeded.
+type Transport interface {
+	Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error)
+	Close() error
+}
+
+// An Authenticator is one open key. Its methods are safe for several
+// goroutines: each runs whole before the next begins, so that sequences which
+// keep state in the key are never interleaved. A caller that waits for its
+// turn stops waiting when its context ends.
+//
+// It remembers the key's Info until something that changes it was done
+// through it, and a PIN that the key accepted until Forget, Close, a PIN
+// change, a reset, or a refusal by the key.
+type Authenticator struct {
+	transport   Transport
+	interaction Interaction
+	rules       cbor.Rules
+
+	turn  chan struct{} // holds one value while a ceremony runs
+	info  atomic.Pointer[Info]
+	stale atomic.Bool // info must be fetched before it is used again
+
+	pinHash pin.Secret // of the PIN last accepted; owned by the running ceremony
+	closed  atomic.Bool
+}
+
+// An Option changes what Open returns.
+type Option func(*Authenticator)
+
+// WithInteraction says how to reach the person at the key. Without it, no PIN
+// can be asked for and nothing is said when the key waits for a touch.
+func WithInteraction(i Interaction) Option {
+	return func(a *Authenticator) { a.interaction = i }
+}
+
+// WithStrictCBOR refuses, with ErrMalformed, every reply that is not CTAP2
+// canonical CBOR (§8). Real keys send map keys out of order and work well
+// otherwise: this is for conformance work.
+func WithStrictCBOR() Option {
+	return func(a *Authenticator) { a.rules = cbor.Strict }
+}
+
+// Open asks the authenticator behind t for its Info and returns it ready for
+// use. From then on t belongs to the Authenticator, which closes it; if Open
+// fails, t stays the caller's.
+//
+// A key without CTAP2 is refused with an error that wraps ErrUnsupported.
+func Open(ctx context.Context, t Transport, options ...Option) (*Authenticator, error) {
+	a := &Authenticator{transport: t, turn: make(chan struct{}, 1)}
+	for _, o := range options {
+		o(a)
+	}
+	if _, err := a.GetInfo(ctx); err != nil {
+		if errors.Is(err, ErrInvalidCommand) {
+			err = fmt.Errorf("ctap2: this key does not speak CTAP2: %w (%w)", ErrUnsupported, err)
+		}
+		return nil, err
+	}
+	return a, nil
+}
+
+// Info returns what the key said about itself when it was last asked: by Open,
+// by GetInfo, or on the way to a command after something had changed.
+func (a *Authenticator) Info() *Info { return a.info.Load() }
+
+// Transport returns what Open was given.
+func (a *Authenticator) Transport() Transport { return a.transport }
+
+// Forget wipes the PIN that the Authenticator remembers, so that the next
+// command that needs one asks for it.
+func (a *Authenticator) Forget() {
+	a.turn <- struct{}{}
+	defer func() { <-a.turn }()
+	a.pinHash.Wipe()
+}
+
+// Close wipes what is remembered and closes the transport. Commands that run
+// end with an error that wraps ErrClosed, as do later ones.
+func (a *Authenticator) Close() error {
+	if a.closed.Swap(true) {
+		return nil
+	}
+	err := a.transport.Close() // ends what runs
+	a.Forget()
+	return err
+}
+
+// Command sends any command with any parameters, for what this package has no
+// method for: parameters are one CBOR item in canonical form, or empty. It
+// returns the reply without its status byte, which is empty or one CBOR item,
+// checked as every reply is. A status other than success is an [*Error].
+// The Info is fetched anew before it is used again.
+func (a *Authenticator) Command(ctx context.Context, command byte, parameters []byte) ([]byte, error) {
+	c, err := a.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.end()
+	a.stale.Store(true)
+	reply, err := c.exchange(append([]byte{command}, parameters...), 0, TouchPresence)
+	if err != nil || len(reply) == 0 {
+		return nil, err
+	}
+	if err := cbor.Check(reply, a.rules); err != nil {
+		return nil, malformed(command, err)
+	}
+	return reply, nil
+}
+
+// A ceremony is one call of a method: it has the key to itself, and what it
+// agreed with the key (§6.5.5.4) dies with it. A shared secret must not live
+// longer: another program's wrong PIN makes the key take a new one, and a
+// right PIN under the old secret would cost a try.
+type ceremony struct {
+	ctx  context.Context
+	a    *Authenticator
+	info *Info
+	rpID string // the relying party it is for; empty for others
+
+	waiting bool  // the key waits for its user, for the reason touch
+	touch   Touch // why the next command waits
+	touched bool  // the key has waited for its user, and no longer does
+
+	secret   *pin.SharedSecret
+	platform *cose.Key
+}
+
+// begin waits for the ceremony's turn.
+func (a *Authenticator) begin(ctx context.Context) (*ceremony, error) {
+	select {
+	case a.turn <- struct{}{}:
+	default:
+		select {
+		case a.turn <- struct{}{}:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("ctap2: %w", context.Cause(ctx))
+		}
+	}
+	if a.closed.Load() {
+		<-a.turn
+		return nil, fmt.Errorf("ctap2: %w", ErrClosed)
+	}
+	return &ceremony{ctx: ctx, a: a, info: a.info.Load()}, nil
+}
+
+// beginInformed is begin for what is decided by the key's Info.
+func (a *Authenticator) beginInformed(ctx context.Context) (*ceremony, error) {
+	c, err := a.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if c.info == nil || a.stale.Load() {
+		if _, err := c.fetchInfo(); err != nil {
+			c.end()
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func (c *ceremony) end() {
+	c.forgetSecret()
+	<-c.a.turn
+}
+
+func (c *ceremony) forgetSecret() {
+	if c.secret != nil {
+		c.secret.Wipe()
+		c.secret, c.platform = nil, nil
+	}
+}
+
+// send encodes parameters, which may be nil, behind the command byte, and
+// exchanges the message.
+func (c *ceremony) send(command, subcommand byte, parameters any, touch Touch) ([]byte, error) {
+	message := []byte{command}
+	if parameters != nil {
+		encoded, err := cbor.Marshal(parameters)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrInvalidRequest, err)
+		}
+		message = append(message, encoded...)
+	}
+	return c.exchange(message, subcommand, touch)
+}
+
+// exchange sends a message and returns the reply behind its status byte. The
+// person is told when the key waits for them, and when it no longer does.
+func (c *ceremony) exchange(message []byte, subcommand byte, touch Touch) ([]byte, error) {
+	if limit := c.info.maxMsgSize(); c.info != nil && len(message) > limit {
+		return nil, fmt.Errorf("ctap2: %s: %w: %d bytes, the key takes %d",
+			commandName(message[0], subcommand), ErrMessageTooLarge, len(message), limit)
+	}
+	c.touch = touch
+	reply, err := c.a.transport.Exchange(c.ctx, message, c.keepalive)
+	c.stopWaiting()
+	if err != nil {
+		return nil, fmt.Errorf("ctap2: %s: %w", commandName(message[0], subcommand), err)
+	}
+	if len(reply) == 0 {
+		return nil, malformed(message[0], fmt.Errorf("%w: empty", ErrMalformed))
+	}
+	if reply[0] != ctap.StatusOK {
+		e := &Error{Command: message[0], Subcommand: subcommand, Status: Status(reply[0])}
+		if e.Status == ErrKeepaliveCancel {
+			e.cause = context.Cause(c.ctx)
+		}
+		return nil, e
+	}
+	return reply[1:], nil
+}
+
+// keepalive tells the person what the key does.
+func (c *ceremony) keepalive(status byte) {
+	i := &c.a.interaction
+	switch status {
+	case ctap.KeepaliveUPNeeded:
+		if !c.waiting {
+			c.waiting = true
+			if i.Touch != nil {
+				i.Touch(TouchRequest{For: c.touch, RPID: c.rpID})
+			}
+		}
+	case ctap.KeepaliveProcessing:
+		c.stopWaiting()
+		if i.Processing != nil {
+			i.Processing()
+		}
+	}
+}
+
+func (c *ceremony) stopWaiting() {
+	if !c.waiting {
+		return
+	}
+	c.waiting, c.touched = false, true
+	if done := c.a.interaction.TouchDone; done != nil {
+		done()
+	}
+}
+
+// encodedSize returns the length of v's encoding.
+func encodedSize(v any) (int, error) {
+	b, err := cbor.Marshal(v)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrInvalidRequest, err)
+	}
+	return len(b), nil
+}
+
+// maxMsgSize is the largest command the key takes (§6.4, maxMsgSize).
+func (i *Info) maxMsgSize() int {
+	if i == nil || i.MaxMsgSize == 0 {
+		return ctap.DefaultMaxMsgSize
+	}
+	return i.MaxMsgSize
+}
+
+// protocol is the PIN/UV auth protocol to use: the first of the key's that is
+// known. Keys with a PIN and no list speak protocol one.
+func (i *Info) protocol() (pin.Protocol, error) {
+	for _, p := range i.PINUVAuthProtocols {
+		if p.Known() {
+			return p, nil
+		}
+	}
+	if len(i.PINUVAuthProtocols) == 0 {
+		return pin.One, nil
+	}
+	return 0, fmt.Errorf("ctap2: %w: PIN/UV auth protocols %v", ErrUnsupported, i.PINUVAuthProtocols)
+}
+
+// optionOn reports whether an option is present and true.
+func (i *Info) optionOn(name string) bool { return i.Options[name] }
+
+// optionKnown reports whether an option is present.
+func (i *Info) optionKnown(name string) bool { _, ok := i.Options[name]; return ok }

@@ -1,0 +1,771 @@
+package ctap2_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/tapstone/fido/cose"
+	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/ctap2/attestation"
+	"github.com/tapstone/fido/ctap2/virtual"
+	"github.com/tapstone/fido/hid"
+	"github.com/tapstone/fido/internal/ctap"
+	"github.com/tapstone/fido/pin"
+)
+
+// desk is a software key in a USB port, opened through hid and ctap2, and the
+// person in front of it.
+type desk struct {
+	*ctap2.Authenticator
+	t        testing.TB
+	soft     *virtual.Authenticator
+	usb      *virtual.USB
+	messages [][]byte // what ctap2 sent
+	before   func(message []byte)
+
+	pins    []string // what the person enters, one after the other; the last for good
+	asked   []ctap2.PINRequest
+	touches []ctap2.TouchRequest
+	ended   int // TouchDone
+}
+
+// Exchange counts what goes over the wire.
+type counted struct {
+	ctap2.Transport
+	d *desk
+}
+
+func (c counted) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
+	c.d.messages = append(c.d.messages, bytes.Clone(message))
+	if c.d.before != nil {
+		c.d.before(message)
+	}
+	return c.Transport.Exchange(ctx, message, status)
+}
+
+func sit(t testing.TB, config virtual.Config, pins ...string) *desk {
+	t.Helper()
+	soft, err := virtual.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &desk{t: t, soft: soft, usb: soft.PlugIn(virtual.USBConfig{}), pins: pins}
+	t.Cleanup(func() {
+		if d.Authenticator != nil {
+			d.Close()
+		}
+		d.usb.Unplug()
+		soft.Close()
+	})
+	d.open()
+	return d
+}
+
+func (d *desk) open(options ...ctap2.Option) {
+	d.t.Helper()
+	conn, err := d.usb.Open()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	device, err := hid.New(d.t.Context(), conn)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	interaction := ctap2.Interaction{
+		Touch:     func(r ctap2.TouchRequest) { d.touches = append(d.touches, r) },
+		TouchDone: func() { d.ended++ },
+	}
+	if d.pins != nil {
+		interaction.PIN = d.enter
+	}
+	options = append([]ctap2.Option{ctap2.WithInteraction(interaction), ctap2.WithStrictCBOR()}, options...)
+	d.Authenticator, err = ctap2.Open(d.t.Context(), counted{device, d}, options...)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.messages = nil
+}
+
+// replug pulls the key out and opens it anew.
+func (d *desk) replug() {
+	d.t.Helper()
+	d.Close()
+	d.usb.Unplug()
+	d.usb.PlugIn()
+	d.open()
+}
+
+func (d *desk) enter(_ context.Context, r ctap2.PINRequest) (pin.Secret, error) {
+	d.asked = append(d.asked, r)
+	if len(d.pins) == 0 {
+		return pin.Secret{}, errors.New("nothing more to enter")
+	}
+	entered := d.pins[0]
+	if len(d.pins) > 1 {
+		d.pins = d.pins[1:]
+	}
+	return pin.FromString(entered), nil
+}
+
+// sent lists the commands since the last call, "01" or "06.09".
+func (d *desk) sent() []string {
+	var list []string
+	for _, m := range d.messages {
+		name := fmt.Sprintf("%02x", m[0])
+		if m[0] == ctap.CmdClientPIN {
+			at := 2 // subCommand first, or behind pinUvAuthProtocol
+			if m[at] == 0x01 {
+				at += 2
+			}
+			name += fmt.Sprintf(".%02x", m[at+1])
+		}
+		list = append(list, name)
+	}
+	d.messages = nil
+	return list
+}
+
+func (d *desk) expect(want ...string) {
+	d.t.Helper()
+	if got := d.sent(); !slices.Equal(got, want) {
+		d.t.Errorf("sent %v, want %v", got, want)
+	}
+}
+
+func (d *desk) register(change ...func(*ctap2.MakeCredentialRequest)) *ctap2.Credential {
+	d.t.Helper()
+	request := registration()
+	for _, f := range change {
+		f(request)
+	}
+	credential, err := d.MakeCredential(d.t.Context(), request)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if s, err := attestation.Verify(credential, request.ClientDataHash); err != nil || s.Type != attestation.Basic {
+		d.t.Errorf("attestation: %v", err)
+	}
+	return credential
+}
+
+func (d *desk) signIn(change ...func(*ctap2.GetAssertionRequest)) []*ctap2.Assertion {
+	d.t.Helper()
+	request := signIn()
+	for _, f := range change {
+		f(request)
+	}
+	accounts, err := d.GetAssertion(d.t.Context(), request)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return accounts
+}
+
+func verify(t testing.TB, a *ctap2.Assertion, c *ctap2.Credential) {
+	t.Helper()
+	if !bytes.Equal(a.Credential.ID, c.ID) {
+		t.Errorf("assertion by %x, not %x", a.Credential.ID, c.ID)
+	}
+	if err := a.Verify(c.PublicKey, clientDataHash[:]); err != nil {
+		t.Error(err)
+	}
+	wrong := clientDataHash
+	wrong[0] ^= 1
+	if err := a.Verify(c.PublicKey, wrong[:]); !errors.Is(err, cose.ErrSignature) {
+		t.Errorf("signature for other client data: %v", err)
+	}
+}
+
+func resident(r *ctap2.MakeCredentialRequest) { r.ResidentKey = true }
+
+func account(id string) func(*ctap2.MakeCredentialRequest) {
+	return func(r *ctap2.MakeCredentialRequest) {
+		r.ResidentKey = true
+		r.User = ctap2.User{ID: []byte(id), Name: id + "@example.com", DisplayName: "The " + id}
+	}
+}
+
+func allow(ids ...[]byte) func(*ctap2.GetAssertionRequest) {
+	return func(r *ctap2.GetAssertionRequest) {
+		for _, id := range ids {
+			r.AllowList = append(r.AllowList, ctap2.CredentialDescriptor{ID: id})
+		}
+	}
+}
+
+func mcUV(v ctap2.UserVerification) func(*ctap2.MakeCredentialRequest) {
+	return func(r *ctap2.MakeCredentialRequest) { r.UserVerification = v }
+}
+
+func gaUV(v ctap2.UserVerification) func(*ctap2.GetAssertionRequest) {
+	return func(r *ctap2.GetAssertionRequest) { r.UserVerification = v }
+}
+
+func randomIDs(n, length int) [][]byte {
+	ids := make([][]byte, n)
+	for i := range ids {
+		ids[i] = make([]byte, length)
+		rand.Read(ids[i])
+	}
+	return ids
+}
+
+// each runs a test with a key of each PIN/UV auth protocol.
+func each(t *testing.T, test func(t *testing.T, config virtual.Config)) {
+	for _, p := range []pin.Protocol{pin.One, pin.Two} {
+		t.Run(p.String(), func(t *testing.T) { test(t, virtual.Config{PINProtocols: []pin.Protocol{p}}) })
+	}
+}
+
+func TestRegisterAndSignIn(t *testing.T) {
+	d := sit(t, virtual.Config{})
+	credential := d.register(resident)
+	if credential.AuthData.Flags != ctap2.FlagUserPresent|ctap2.FlagAttestedCredentialData || credential.Format != "packed" {
+		t.Errorf("%+v", credential.AuthData)
+	}
+	d.expect("01")
+	accounts := d.signIn()
+	d.expect("02")
+	if len(accounts) != 1 {
+		t.Fatalf("%d accounts", len(accounts))
+	}
+	verify(t, accounts[0], credential)
+	if string(accounts[0].User.ID) != "\x01\x02\x03" || accounts[0].User.Name != "" {
+		t.Errorf("user %+v: a name without verification", accounts[0].User)
+	}
+	if want := []ctap2.TouchRequest{{For: ctap2.TouchPresence, RPID: "example.com"}, {For: ctap2.TouchPresence, RPID: "example.com"}}; !slices.Equal(d.touches, want) || d.ended != 2 {
+		t.Errorf("touches %v, %d ended", d.touches, d.ended)
+	}
+	object, err := credential.AttestationObject()
+	if err != nil || !bytes.HasPrefix(object, []byte("\xa3cfmtfpackedgattStmt")) {
+		t.Errorf("attestation object %x, %v", object, err)
+	}
+	if s, err := attestation.Verify(credential, clientDataHash[:]); err != nil || len(s.Certificates) == 0 {
+		t.Error(err)
+	}
+}
+
+// A key remembers server-side credentials by their ID alone.
+func TestServerSideCredential(t *testing.T) {
+	d := sit(t, virtual.Config{NoResidentKeys: true})
+	credential := d.register()
+	accounts := d.signIn(allow(credential.ID))
+	verify(t, accounts[0], credential)
+	if _, err := d.GetAssertion(t.Context(), signIn()); !errors.Is(err, ctap2.ErrNoCredentials) {
+		t.Errorf("discoverable: %v", err)
+	}
+	request := registration()
+	request.ResidentKey = true
+	if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrUnsupportedOption) {
+		t.Errorf("discoverable on a key that has none: %v", err)
+	}
+}
+
+func TestAlgorithms(t *testing.T) {
+	all := []cose.Algorithm{cose.ES256, cose.ES384, cose.ES512, cose.EdDSA, cose.RS256}
+	d := sit(t, virtual.Config{Algorithms: all})
+	for _, alg := range all {
+		credential := d.register(func(r *ctap2.MakeCredentialRequest) {
+			r.Algorithms = []cose.Algorithm{-65000, alg} // the first is nobody's
+			r.ResidentKey = true
+			r.User.ID = []byte(alg.String())
+		})
+		if credential.PublicKey.Algorithm != alg {
+			t.Errorf("%v instead of %v", credential.PublicKey.Algorithm, alg)
+		}
+		verify(t, d.signIn(allow(credential.ID))[0], credential)
+	}
+	request := registration()
+	request.Algorithms = []cose.Algorithm{cose.PS256}
+	if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrUnsupportedAlgorithm) {
+		t.Error(err)
+	}
+}
+
+func TestSeveralAccounts(t *testing.T) {
+	each(t, func(t *testing.T, config virtual.Config) {
+		config.PIN = "271828"
+		d := sit(t, config, "271828")
+		var credentials []*ctap2.Credential
+		for _, id := range []string{"ada", "grace", "hedy"} {
+			credentials = append(credentials, d.register(account(id)))
+		}
+		d.sent()
+		accounts := d.signIn()
+		d.expect("06.02", "06.09", "02", "08", "08")
+		if len(accounts) != 3 {
+			t.Fatalf("%d accounts", len(accounts))
+		}
+		for i, a := range accounts {
+			verify(t, a, credentials[2-i]) // the last one first
+			if want := []string{"hedy", "grace", "ada"}[i]; a.User.Name != want+"@example.com" || a.User.DisplayName != "The "+want || string(a.User.ID) != want {
+				t.Errorf("account %d: %+v", i, a.User)
+			}
+			if !a.AuthData.Flags.Has(ctap2.FlagUserVerified) {
+				t.Errorf("account %d: %v", i, a.AuthData.Flags)
+			}
+		}
+		if len(d.asked) != 1 {
+			t.Errorf("asked for the PIN %d times", len(d.asked))
+		}
+		if again := d.register(account("ada")); bytes.Equal(again.ID, credentials[0].ID) {
+			t.Error("the same credential again")
+		}
+		if n := len(d.signIn()); n != 3 {
+			t.Errorf("%d accounts after one was registered anew", n)
+		}
+	})
+}
+
+func TestPIN(t *testing.T) {
+	each(t, func(t *testing.T, config virtual.Config) {
+		d := sit(t, config, "1234")
+		ctx := t.Context()
+		if retries, err := d.PINRetries(ctx); err != nil || retries.Retries != 8 || retries.PowerCycle {
+			t.Errorf("%+v, %v", retries, err)
+		}
+		if err := d.ChangePIN(ctx, pin.FromString("1234"), pin.FromString("5678")); !errors.Is(err, ctap2.ErrPINNotSet) {
+			t.Errorf("change of no PIN: %v", err)
+		}
+		d.sent()
+		for entered, want := range map[string]error{"123": pin.ErrTooShort, "12345\x00": pin.ErrZeroByte, "1\xff34": pin.ErrNotUTF8} {
+			if err := d.SetPIN(ctx, pin.FromString(entered)); !errors.Is(err, want) {
+				t.Errorf("%q: %v", entered, err)
+			}
+		}
+		d.GetInfo(ctx)
+		d.sent()
+
+		first := pin.FromString("a\u0308bcd") // four code points once normalized
+		if err := d.SetPIN(ctx, first); err != nil {
+			t.Fatal(err)
+		}
+		d.expect("06.02", "06.03")
+		if first.Len() == 0 {
+			t.Error("wiped the caller's PIN")
+		}
+		if err := d.SetPIN(ctx, pin.FromString("1234")); !errors.Is(err, ctap2.ErrPINAuthInvalid) && !errors.Is(err, ctap2.ErrNotAllowed) {
+			t.Errorf("set again: %v", err)
+		}
+		if info, err := d.GetInfo(ctx); err != nil || !info.Options[ctap2.OptionClientPIN] || info != d.Info() {
+			t.Errorf("info after setting a PIN: %v, %v", info, err)
+		}
+		// The PIN that was set is remembered: nobody is asked.
+		credential := d.register(resident)
+		if !credential.AuthData.Flags.Has(ctap2.FlagUserVerified) || len(d.asked) != 0 {
+			t.Errorf("%v, asked %d times", credential.AuthData.Flags, len(d.asked))
+		}
+		d.sent()
+
+		d.GetInfo(ctx)
+		d.sent()
+		if err := d.ChangePIN(ctx, pin.FromString("\u00e4bcd"), pin.FromString("1234")); err != nil {
+			t.Fatal(err)
+		}
+		d.expect("06.02", "06.04")
+		err := d.ChangePIN(ctx, pin.FromString("4321"), pin.FromString("5678"))
+		var refused *ctap2.PINError
+		if !errors.As(err, &refused) || refused.Retries != 7 || refused.PowerCycle || !errors.Is(err, ctap2.ErrPINInvalid) {
+			t.Errorf("change with a wrong PIN: %v", err)
+		}
+		// A refusal makes the Authenticator forget.
+		verify(t, d.signIn()[0], credential)
+		if len(d.asked) != 1 {
+			t.Errorf("asked %d times", len(d.asked))
+		}
+		if retries, err := d.PINRetries(ctx); err != nil || retries.Retries != 8 {
+			t.Errorf("%+v, %v", retries, err)
+		}
+		d.Forget()
+		verify(t, d.signIn()[0], credential)
+		if len(d.asked) != 2 {
+			t.Errorf("asked %d times after Forget", len(d.asked))
+		}
+	})
+}
+
+// Quirk 34: wrong PINs, with the tries left; what unblocks the key is said.
+func TestQuirk34WrongPIN(t *testing.T) {
+	each(t, func(t *testing.T, config virtual.Config) {
+		config.PIN = "271828"
+		d := sit(t, config, "0000", "1111", "271828")
+		credential := d.register(resident)
+		if len(d.asked) != 3 {
+			t.Fatalf("asked %d times", len(d.asked))
+		}
+		if d.asked[0].Previous != nil || d.asked[1].Previous.Retries != 7 || d.asked[2].Previous.Retries != 6 || d.asked[0].RPID != "example.com" {
+			t.Errorf("%+v", d.asked)
+		}
+		// Each wrong PIN made the key take a new key agreement key.
+		d.expect("06.02", "06.09", "06.01", "06.02", "06.09", "06.01", "06.02", "06.09", "01")
+
+		// A program that knows one PIN only spends one try.
+		d.Forget()
+		d.asked, d.pins = nil, []string{"9999"}
+		_, err := d.GetAssertion(t.Context(), signIn())
+		var refused *ctap2.PINError
+		if !errors.As(err, &refused) || refused.Retries != 7 || len(d.asked) != 2 {
+			t.Errorf("%v after %d questions", err, len(d.asked))
+		}
+		for tries, left := 0, 6; left > 0; tries++ {
+			_, err := d.GetAssertion(t.Context(), signIn())
+			if !errors.As(err, &refused) {
+				t.Fatal(err)
+			}
+			if refused.PowerCycle {
+				if !errors.Is(err, ctap2.ErrPINAuthBlocked) {
+					t.Errorf("%v", err)
+				}
+				// The right PIN does not help either, and costs nothing.
+				d.pins = []string{"271828"}
+				if _, err := d.GetAssertion(t.Context(), signIn()); !errors.Is(err, ctap2.ErrPINAuthBlocked) {
+					t.Error(err)
+				}
+				d.pins = []string{"9999"}
+				left = refused.Retries - 1
+				d.replug()
+				continue
+			}
+			if refused.Retries != left && !errors.Is(err, ctap2.ErrPINBlocked) {
+				t.Errorf("%d left, want %d", refused.Retries, left)
+			}
+			left = refused.Retries - 1
+			if tries > 20 {
+				t.Fatal("never blocked")
+			}
+		}
+		_, err = d.GetAssertion(t.Context(), signIn())
+		for !errors.Is(err, ctap2.ErrPINBlocked) {
+			if !errors.As(err, &refused) {
+				t.Fatal(err)
+			}
+			d.replug()
+			_, err = d.GetAssertion(t.Context(), signIn())
+		}
+		if !errors.As(err, &refused) || refused.Retries != 0 || !bytes.Contains([]byte(err.Error()), []byte("reset")) {
+			t.Errorf("%v", err)
+		}
+		_ = credential
+		if err := d.Reset(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := d.GetInfo(t.Context()); err != nil || info.Options[ctap2.OptionClientPIN] {
+			t.Errorf("PIN after reset: %v", err)
+		}
+		if _, err := d.GetAssertion(t.Context(), signIn()); !errors.Is(err, ctap2.ErrNoCredentials) {
+			t.Errorf("credential after reset: %v", err)
+		}
+	})
+}
+
+func TestPINPrompt(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: "271828"})
+	if _, err := d.MakeCredential(t.Context(), registration()); err != nil {
+		t.Errorf("a key that needs no verification for this: %v", err)
+	}
+	request := registration()
+	request.ResidentKey = true
+	if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrNoPIN) {
+		t.Errorf("no way to ask: %v", err)
+	}
+	d.pins = []string{}
+	d.Close()
+	d.open()
+	if _, err := d.MakeCredential(t.Context(), request); err == nil || !bytes.Contains([]byte(err.Error()), []byte("nothing more to enter")) {
+		t.Errorf("a prompt that fails: %v", err)
+	}
+	d.pins = []string{"123"}
+	if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, pin.ErrTooShort) {
+		t.Errorf("a PIN that no key has: %v", err)
+	}
+	if retries, err := d.PINRetries(t.Context()); err != nil || retries.Retries != 8 {
+		t.Errorf("a try was lost: %+v, %v", retries, err)
+	}
+	asked := d.asked[len(d.asked)-1]
+	if asked.Retries == nil {
+		t.Error("no way to show the tries left")
+	}
+}
+
+func TestHMACSecret(t *testing.T) {
+	each(t, func(t *testing.T, config virtual.Config) {
+		config.PIN = "271828"
+		d := sit(t, config, "271828")
+		credential := d.register(func(r *ctap2.MakeCredentialRequest) {
+			r.ResidentKey = true
+			r.Extensions = []ctap2.Extension{ctap2.HMACSecret()}
+		})
+		if enabled, err := ctap2.Output[ctap2.HMACSecretEnabled](credential.Extensions); err != nil || !bool(enabled) {
+			t.Errorf("%v, %v", enabled, err)
+		}
+		salt1, salt2 := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
+		secrets := func(v ctap2.UserVerification, salts ...[]byte) (out [2][]byte) {
+			t.Helper()
+			d.sent()
+			accounts := d.signIn(gaUV(v), func(r *ctap2.GetAssertionRequest) {
+				r.Extensions = []ctap2.Extension{ctap2.HMACSecret(salts...)}
+			})
+			verify(t, accounts[0], credential)
+			o, err := ctap2.Output[*ctap2.HMACSecretOutput](accounts[0].Extensions)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = [2][]byte{bytes.Clone(o.Output1.Bytes()), bytes.Clone(o.Output2.Bytes())}
+			o.Wipe()
+			if o.Output1.Len() != 0 || o.Output2.Len() != 0 {
+				t.Error("not wiped")
+			}
+			return out
+		}
+		one := secrets(ctap2.Required, salt1)
+		d.expect("06.02", "06.09", "02") // one key agreement for both
+		both := secrets(ctap2.Required, salt1, salt2)
+		again := secrets(ctap2.Required, salt2, salt1)
+		if len(one[0]) != 32 || one[1] != nil || len(both[0]) != 32 || len(both[1]) != 32 {
+			t.Fatalf("lengths of %x %x", one, both)
+		}
+		if !bytes.Equal(one[0], both[0]) || !bytes.Equal(both[0], again[1]) || !bytes.Equal(both[1], again[0]) || bytes.Equal(both[0], both[1]) {
+			t.Errorf("one %x both %x again %x", one, both, again)
+		}
+		without := secrets(ctap2.Discouraged, salt1)
+		d.expect("06.02", "02")
+		if bytes.Equal(without[0], one[0]) {
+			t.Error("the same secret without verification")
+		}
+
+		for name, e := range map[string]ctap2.Extension{
+			"short salt":     ctap2.HMACSecret(salt1[1:]),
+			"three salts":    ctap2.HMACSecret(salt1, salt1, salt1),
+			"no salt at all": ctap2.HMACSecret(),
+		} {
+			request := signIn()
+			request.Extensions = []ctap2.Extension{e}
+			if _, err := d.GetAssertion(t.Context(), request); !errors.Is(err, ctap2.ErrInvalidRequest) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		request := registration()
+		request.Extensions = []ctap2.Extension{ctap2.HMACSecret(salt1)}
+		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrInvalidRequest) {
+			t.Errorf("salts in a registration: %v", err)
+		}
+	})
+}
+
+func TestCredProtect(t *testing.T) {
+	each(t, func(t *testing.T, config virtual.Config) {
+		config.PIN = "271828"
+		d := sit(t, config, "271828")
+		for _, policy := range []ctap2.CredProtectPolicy{ctap2.UVOptional, ctap2.UVOptionalWithCredentialIDList, ctap2.UVRequired} {
+			t.Run(policy.String(), func(t *testing.T) {
+				site := fmt.Sprintf("site%d.example", policy)
+				here := func(r *ctap2.GetAssertionRequest) { r.RPID = site }
+				credential := d.register(func(r *ctap2.MakeCredentialRequest) {
+					r.RP.ID = site
+					r.ResidentKey = true
+					r.Extensions = []ctap2.Extension{ctap2.CredProtect(policy)}
+				})
+				if got, err := ctap2.Output[ctap2.CredProtectPolicy](credential.Extensions); err != nil || got != policy {
+					t.Errorf("%v, %v", got, err)
+				}
+				verify(t, d.signIn(here)[0], credential)
+				try := func(want bool, change ...func(*ctap2.GetAssertionRequest)) {
+					t.Helper()
+					request := signIn()
+					for _, f := range append(change, here, gaUV(ctap2.Discouraged)) {
+						f(request)
+					}
+					_, err := d.GetAssertion(t.Context(), request)
+					if (err == nil) != want || err != nil && !errors.Is(err, ctap2.ErrNoCredentials) {
+						t.Error(err)
+					}
+				}
+				try(policy == ctap2.UVOptional)
+				try(policy != ctap2.UVRequired, allow(credential.ID))
+			})
+		}
+		request := registration()
+		request.Extensions = []ctap2.Extension{ctap2.CredProtect(4)}
+		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrInvalidRequest) {
+			t.Errorf("policy 4: %v", err)
+		}
+	})
+}
+
+func TestExtensionsOfOthers(t *testing.T) {
+	d := sit(t, virtual.Config{})
+	request := registration()
+	request.Extensions = []ctap2.Extension{ctap2.RawExtension{ID: "credProtect", CBOR: []byte{0x02}}, ctap2.RawExtension{ID: "unheardOf", CBOR: []byte{0xf5}}}
+	credential, err := d.MakeCredential(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := ctap2.Output[[]byte](credential.Extensions); err != nil || !bytes.Equal(out, []byte{2}) {
+		t.Errorf("%x, %v", out, err)
+	}
+	for name, e := range map[string][]ctap2.Extension{
+		"not CBOR": {ctap2.RawExtension{ID: "x", CBOR: []byte{0xff}}},
+		"twice":    {ctap2.CredProtect(1), ctap2.CredProtect(2)},
+	} {
+		request.Extensions = e
+		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrInvalidRequest) && !errors.Is(err, ctap2.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestLists(t *testing.T) {
+	each(t, func(t *testing.T, config virtual.Config) {
+		config.PIN = "271828"
+		config.MaxMsgSize = 1200
+		d := sit(t, config, "271828")
+		credential := d.register(resident)
+		other := randomIDs(100, len(credential.ID))
+		long := randomIDs(3, 1000)
+		for _, n := range []int{0, 1, 100} {
+			t.Run(fmt.Sprint(n), func(t *testing.T) {
+				with := slices.Concat(long, other[:n])
+				with = slices.Insert(with, len(with)/2, credential.ID)
+				if n == 0 {
+					with = nil
+				}
+				d.touches = nil
+				verify(t, d.signIn(allow(with...))[0], credential)
+				if len(d.touches) != 1 {
+					t.Errorf("%d touches", len(d.touches))
+				}
+				// None of them: a touch all the same, one.
+				if n > 0 {
+					d.touches = nil
+					request := signIn()
+					allow(other[:n]...)(request)
+					if _, err := d.GetAssertion(t.Context(), request); !errors.Is(err, ctap2.ErrNoCredentials) {
+						t.Error(err)
+					}
+					if len(d.touches) != 1 {
+						t.Errorf("%d touches where nothing matches", len(d.touches))
+					}
+				}
+
+				request := registration()
+				for _, id := range other[:n] {
+					request.ExcludeList = append(request.ExcludeList, ctap2.CredentialDescriptor{ID: id})
+				}
+				request.User.ID = fmt.Appendf(nil, "user %d", n)
+				if _, err := d.MakeCredential(t.Context(), request); err != nil {
+					t.Errorf("none of the excluded is here: %v", err)
+				}
+				if n == 0 {
+					return
+				}
+				d.touches = nil
+				request.ExcludeList = append(request.ExcludeList, credential.Descriptor())
+				if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrCredentialExcluded) {
+					t.Errorf("one of the excluded is here: %v", err)
+				}
+				if len(d.touches) != 1 {
+					t.Errorf("%d touches for an excluded credential", len(d.touches))
+				}
+			})
+		}
+	})
+}
+
+// Quirk 39: parts by count and bytes, as few as possible; one touch.
+func TestQuirk39Transactions(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: "271828", MaxCredentialCountInList: 8}, "271828")
+	credential := d.register(resident)
+	ids := randomIDs(20, 64)
+	d.sent()
+	ids[12] = credential.ID
+	verify(t, d.signIn(allow(ids...))[0], credential)
+	d.expect("06.02", "06.09", "02", "02", "02")
+	ids[12], ids[19] = ids[19], credential.ID
+	verify(t, d.signIn(allow(ids...))[0], credential)
+	d.expect("06.02", "06.09", "02", "02", "02")
+
+	d = sit(t, virtual.Config{PIN: "271828", MaxCredentialCountInList: 20}, "271828")
+	credential = d.register(resident)
+	d.sent()
+	ids[19] = credential.ID
+	verify(t, d.signIn(allow(ids...))[0], credential)
+	d.expect("06.02", "06.09", "02")
+
+	// 40 IDs of 241 bytes: four fit into a message of 1200 bytes.
+	d = sit(t, virtual.Config{MaxMsgSize: 1200, MaxCredentialIDLength: 241, MaxCredentialCountInList: 40})
+	credential = d.register(resident)
+	ids = append(randomIDs(39, 241), credential.ID)
+	d.sent()
+	verify(t, d.signIn(allow(ids...))[0], credential)
+	if n := len(d.sent()); n != 10 {
+		t.Errorf("%d messages for 40 IDs, four a message", n)
+	}
+	// Longer than the key's longest: none is sent, and someone touches still.
+	d.touches = nil
+	request := signIn()
+	allow(randomIDs(3, 242)...)(request)
+	if _, err := d.GetAssertion(t.Context(), request); !errors.Is(err, ctap2.ErrNoCredentials) || len(d.touches) != 1 {
+		t.Errorf("%v, %d touches", err, len(d.touches))
+	}
+	d.expect("0b")
+	request.Silent = true
+	if _, err := d.GetAssertion(t.Context(), request); !errors.Is(err, ctap2.ErrNoCredentials) || len(d.touches) != 1 {
+		t.Errorf("%v, %d touches", err, len(d.touches))
+	}
+	d.expect()
+}
+
+func TestSilent(t *testing.T) {
+	d := sit(t, virtual.Config{})
+	credential := d.register()
+	d.touches = nil
+	accounts := d.signIn(allow(credential.ID), func(r *ctap2.GetAssertionRequest) { r.Silent = true })
+	if accounts[0].AuthData.Flags.Has(ctap2.FlagUserPresent) || len(d.touches) != 0 {
+		t.Errorf("%v, %d touches", accounts[0].AuthData.Flags, len(d.touches))
+	}
+	verify(t, accounts[0], credential)
+}
+
+func TestRequestsThatCannotBeSent(t *testing.T) {
+	d := sit(t, virtual.Config{})
+	for name, change := range map[string]func(*ctap2.MakeCredentialRequest){
+		"short hash":     func(r *ctap2.MakeCredentialRequest) { r.ClientDataHash = r.ClientDataHash[1:] },
+		"no RP ID":       func(r *ctap2.MakeCredentialRequest) { r.RP.ID = "" },
+		"no user":        func(r *ctap2.MakeCredentialRequest) { r.User.ID = nil },
+		"long user":      func(r *ctap2.MakeCredentialRequest) { r.User.ID = make([]byte, 65) },
+		"no algorithms":  func(r *ctap2.MakeCredentialRequest) { r.Algorithms = nil },
+		"no excluded ID": func(r *ctap2.MakeCredentialRequest) { r.ExcludeList = []ctap2.CredentialDescriptor{{}} },
+		"a wiped token":  func(r *ctap2.MakeCredentialRequest) { r.Token = new(ctap2.Token) },
+	} {
+		request := registration()
+		change(request)
+		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrInvalidRequest) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, change := range map[string]func(*ctap2.GetAssertionRequest){
+		"short hash":    func(r *ctap2.GetAssertionRequest) { r.ClientDataHash = nil },
+		"no RP ID":      func(r *ctap2.GetAssertionRequest) { r.RPID = "" },
+		"no allowed ID": func(r *ctap2.GetAssertionRequest) { r.AllowList = []ctap2.CredentialDescriptor{{}} },
+	} {
+		request := signIn()
+		change(request)
+		if _, err := d.GetAssertion(t.Context(), request); !errors.Is(err, ctap2.ErrInvalidRequest) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	d.expect()
+	// Quirk 10: what the key says it takes is the limit of a command.
+	d = sit(t, virtual.Config{MaxMsgSize: 1024})
+	request := registration()
+	request.User.Name = string(make([]byte, 1024))
+	if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrMessageTooLarge) {
+		t.Error(err)
+	}
+	d.expect()
+}

@@ -1,0 +1,56 @@
+package ctap2
+
+import (
+	"fmt"
+
+	"github.com/tapstone/fido/internal/cbor"
+)
+
+// A CredProtectPolicy says when a key lets a credential be used (§12.1). It is
+// also the output of CredProtect: the policy that the key applied.
+type CredProtectPolicy uint8
+
+// Policies.
+const (
+	UVOptional                     CredProtectPolicy = 1 // always
+	UVOptionalWithCredentialIDList CredProtectPolicy = 2 // without verification only if its ID is given
+	UVRequired                     CredProtectPolicy = 3 // only after user verification
+)
+
+// String returns the name in WebAuthn's spelling.
+func (p CredProtectPolicy) String() string {
+	switch p {
+	case UVOptional:
+		return "userVerificationOptional"
+	case UVOptionalWithCredentialIDList:
+		return "userVerificationOptionalWithCredentialIDList"
+	case UVRequired:
+		return "userVerificationRequired"
+	}
+	return fmt.Sprintf("credProtect policy %d", uint8(p))
+}
+
+type credProtect struct{ policy CredProtectPolicy }
+
+// CredProtect is the extension credProtect of a registration (§12.1). Its
+// output is a CredProtectPolicy. Nothing is sent to a key that does not list
+// the extension, and in a getAssertion.
+func CredProtect(policy CredProtectPolicy) Extension { return credProtect{policy} }
+
+func (credProtect) Identifier() string { return "credProtect" }
+
+func (e credProtect) Input(c *ExtensionContext) (any, error) {
+	if e.policy < UVOptional || e.policy > UVRequired {
+		return nil, invalid("%v does not exist", e.policy)
+	}
+	if !c.Registering() || !c.Info().HasExtension(e.Identifier()) {
+		return nil, nil
+	}
+	return uint8(e.policy), nil
+}
+
+func (credProtect) Output(_ *ExtensionContext, output []byte) (any, error) {
+	d := cbor.NewCursor(output, cbor.Lenient)
+	p := CredProtectPolicy(d.UintMax(uint64(UVRequired)))
+	return p, d.Err()
+}

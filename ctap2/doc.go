@@ -1,0 +1,50 @@
+// Package ctap2 speaks the Client to Authenticator Protocol, CTAP 2.0 to 2.3,
+// to one FIDO2 security key: it registers credentials, signs in with them,
+// manages the PIN, and obtains user verification on the way.
+//
+// # A key
+//
+// [Open] takes a [Transport]: package hid's and nfc's devices are some, the
+// software authenticator of package virtual is one for tests.
+//
+//	key, err := ctap2.Open(ctx, device, ctap2.WithInteraction(ctap2.Interaction{
+//		PIN:   askPIN,
+//		Touch: func(ctap2.TouchRequest) { fmt.Println("Touch your key now.") },
+//	}))
+//	defer key.Close()
+//
+// [Authenticator.Info] tells what it can do.
+//
+// # Register and sign in
+//
+// [Authenticator.MakeCredential] returns a [Credential], whose PublicKey the
+// relying party keeps; [Authenticator.GetAssertion] returns one [Assertion] for
+// each account, which [Assertion.Verify] checks against it. Package webauthn
+// speaks the JSON of web servers on top.
+//
+// # User verification
+//
+// A program says what it wants with [UserVerification], and how to reach the
+// person with [Interaction]. The rest follows from the key: fingerprint or
+// PIN, with permissions or of the old kind, again after a wrong one, and the
+// PIN where the fingerprint fails. Where one verification shall serve many
+// commands, a program holds a [Token] itself.
+//
+// # Errors
+//
+// What the key answers is a [Status], found with errors.Is in an [*Error];
+// a wrong PIN is a [*PINError] with the tries left. [ErrDeviceGone] and the
+// other errors of transports are the same values there and here.
+//
+// # Cancelling
+//
+// Every method takes a context first. When it ends, the key is told to cancel,
+// and the method returns within the transport's bound, whatever the key does.
+// What the key had finished by then is returned as if nothing had happened.
+//
+// # Replies
+//
+// Keys are not trusted. A reply that is not CBOR, repeats a map key, lacks a
+// required member or has it with another type is [ErrMalformed]; members,
+// options, algorithms and statuses that this package does not know are kept.
+package ctap2

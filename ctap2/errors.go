@@ -1,0 +1,150 @@
+package ctap2
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/tapstone/fido/internal/cbor"
+	"github.com/tapstone/fido/internal/ctap"
+)
+
+// Errors that do not come from the authenticator as a [Status]. The first
+// five are the transports' own values: errors.Is answers the same for
+// ctap2.ErrDeviceGone and hid.ErrDeviceGone.
+var (
+	// ErrDeviceGone: the key was unplugged, or the card removed.
+	ErrDeviceGone = ctap.ErrDeviceGone
+	// ErrClosed: Close was called.
+	ErrClosed = ctap.ErrClosed
+	// ErrMessageTooLarge: the request is larger than the key or the transport
+	// takes. Nothing was sent.
+	ErrMessageTooLarge = ctap.ErrMessageTooLarge
+	// ErrNoAnswer: the key fell silent.
+	ErrNoAnswer = ctap.ErrNoAnswer
+	// ErrUnsupported: the key lacks what was asked for; it was not asked.
+	ErrUnsupported = ctap.ErrUnsupported
+
+	// ErrMalformed: a reply breaks the specification: not CBOR, a member
+	// missing or of the wrong type, a key that is not on its curve, another
+	// relying party's hash.
+	ErrMalformed = cbor.ErrMalformed
+	// ErrInvalidRequest: the caller's request cannot be sent as it is; the
+	// text says which field. Nothing was sent.
+	ErrInvalidRequest = errors.New("ctap2: invalid request")
+	// ErrNotSetUp: verification was required, and the key has neither a PIN
+	// nor built-in user verification set up that would do.
+	ErrNotSetUp = errors.New("ctap2: user verification is required and not set up on this key")
+	// ErrNoPIN: the PIN is needed, and the program gave no way to ask for it
+	// (Interaction.PIN).
+	ErrNoPIN = errors.New("ctap2: the PIN is needed and there is no way to ask for it")
+	// ErrPINChangeRequired: the key demands that its PIN be changed before it
+	// is used again (forcePINChange). Call ChangePIN.
+	ErrPINChangeRequired = errors.New("ctap2: the key demands a new PIN before it is used again")
+	// ErrNoOutput: the authenticator returned no output for an extension.
+	ErrNoOutput = errors.New("ctap2: no output of this extension")
+)
+
+// An Error is a command that the authenticator answered with a status other
+// than success.
+type Error struct {
+	Command    byte   // command byte, such as 0x01 for makeCredential
+	Subcommand byte   // subcommand of clientPIN; 0 if there is none
+	Status     Status // never 0
+	cause      error  // the context's error, where the status is its consequence
+}
+
+// Error returns the command's name, the status and what it means.
+func (e *Error) Error() string {
+	return "ctap2: " + commandName(e.Command, e.Subcommand) + ": " + e.Status.Error()
+}
+
+// Unwrap returns the Status, and the error of the context if its end is what
+// the status answers.
+func (e *Error) Unwrap() []error {
+	if e.cause != nil {
+		return []error{e.Status, e.cause}
+	}
+	return []error{e.Status}
+}
+
+func commandName(command, subcommand byte) string {
+	switch command {
+	case ctap.CmdMakeCredential:
+		return "authenticatorMakeCredential"
+	case ctap.CmdGetAssertion:
+		return "authenticatorGetAssertion"
+	case ctap.CmdGetInfo:
+		return "authenticatorGetInfo"
+	case ctap.CmdReset:
+		return "authenticatorReset"
+	case ctap.CmdGetNextAssertion:
+		return "authenticatorGetNextAssertion"
+	case ctap.CmdSelection:
+		return "authenticatorSelection"
+	case ctap.CmdClientPIN:
+		if name, ok := map[byte]string{
+			ctap.PINGetRetries:      "getPINRetries",
+			ctap.PINGetKeyAgreement: "getKeyAgreement",
+			ctap.PINSetPIN:          "setPIN",
+			ctap.PINChangePIN:       "changePIN",
+			ctap.PINGetPINToken:     "getPinToken",
+			ctap.PINGetTokenUsingUV: "getPinUvAuthTokenUsingUvWithPermissions",
+			ctap.PINGetUVRetries:    "getUVRetries",
+
+			ctap.PINGetTokenUsingPIN: "getPinUvAuthTokenUsingPinWithPermissions",
+		}[subcommand]; ok {
+			return name
+		}
+		return "authenticatorClientPIN"
+	}
+	return fmt.Sprintf("command 0x%02X", command)
+}
+
+// A PINError is a PIN that was refused: wrong, or not tried any more. It wraps
+// the [Error] with the status: [ErrPINInvalid], [ErrPINAuthBlocked] or
+// [ErrPINBlocked].
+type PINError struct {
+	// Retries is how many wrong PINs are left before only a reset helps, or -1
+	// if the key did not say.
+	Retries int
+	// PowerCycle reports that the key takes no PIN until it was unplugged and
+	// plugged in again, or lifted from the reader.
+	PowerCycle bool
+
+	err error
+}
+
+// Error says what happened, how many tries are left and what to do next.
+func (e *PINError) Error() string {
+	var tries string
+	switch {
+	case e.Retries == 1:
+		tries = ", 1 try left"
+	case e.Retries > 1:
+		tries = fmt.Sprintf(", %d tries left", e.Retries)
+	}
+	switch {
+	case errors.Is(e.err, ErrPINBlocked) || e.Retries == 0:
+		return "ctap2: the PIN is blocked: only a reset of the key helps, which erases its credentials"
+	case errors.Is(e.err, ErrPINAuthBlocked) || e.PowerCycle:
+		return "ctap2: too many wrong PINs in a row" + tries +
+			": unplug the key and plug it in again, or lift it and tap again"
+	}
+	return "ctap2: wrong PIN" + tries
+}
+
+// Unwrap returns the refused command's error.
+func (e *PINError) Unwrap() error { return e.err }
+
+// invalid is the error for a request that cannot be sent.
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrInvalidRequest, fmt.Sprintf(format, args...))
+}
+
+// malformed is the error for a reply that breaks the specification.
+func malformed(command byte, err error) error {
+	return fmt.Errorf("ctap2: reply to %s: %w", commandName(command, 0), err)
+}
+
+// noMember is what is wrong with a reply that lacks a required member.
+func noMember(name string) error { return fmt.Errorf("%w: no %s", ErrMalformed, name) }

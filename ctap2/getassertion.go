@@ -1,0 +1,258 @@
+package ctap2
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/tapstone/fido/cose"
+	"github.com/tapstone/fido/internal/cbor"
+	"github.com/tapstone/fido/internal/ctap"
+	"github.com/tapstone/fido/pin"
+)
+
+// A GetAssertionRequest signs in. Zero values mean "absent".
+type GetAssertionRequest struct {
+	RPID           string
+	ClientDataHash []byte // SHA-256 of the client data, 32 bytes; required
+	// AllowList names the credentials that may sign; any number. Without it the
+	// key looks for discoverable ones.
+	AllowList  []CredentialDescriptor
+	Extensions []Extension
+
+	UserVerification UserVerification
+	// Token is a token that the caller holds, with permission ga for RPID.
+	// Without it, verification is obtained as UserVerification says.
+	Token *Token
+	// Silent asks for an assertion without a touch (option up: false), whose
+	// flag UP is not set. Relying parties do not accept it; it tells whether a
+	// credential is on the key.
+	Silent bool
+}
+
+// An Assertion is a signature by one credential.
+type Assertion struct {
+	Credential CredentialDescriptor
+	AuthData   *AuthenticatorData
+	Signature  []byte
+	// User is the account: empty if the key did not say, and without names
+	// unless the user was verified.
+	User User
+	// UserSelected reports that the user chose this account on the key's own
+	// display: it is the only one returned.
+	UserSelected bool
+
+	Extensions   Outputs    // read with Output
+	LargeBlobKey pin.Secret // 32 bytes, or empty
+	// UnsignedExtensions holds extension outputs outside the authenticator
+	// data by identifier, each encoded in CBOR (CTAP 2.2).
+	UnsignedExtensions map[string][]byte
+}
+
+// Verify checks the signature over the authenticator data and clientDataHash
+// with the credential's public key (WebAuthn §7.2, step 21). It returns nil, or
+// an error of package cose. Whether the flags and the RP ID hash are those a
+// relying party wants is the caller's to check.
+func (a *Assertion) Verify(key *cose.Key, clientDataHash []byte) error {
+	signed := make([]byte, 0, len(a.AuthData.Raw)+len(clientDataHash))
+	signed = append(append(signed, a.AuthData.Raw...), clientDataHash...)
+	return key.Verify(signed, a.Signature)
+}
+
+// getAssertionParameters is the request of authenticatorGetAssertion (§6.2).
+type getAssertionParameters struct {
+	RPID              string          `cbor:"1,keyasint"`
+	ClientDataHash    []byte          `cbor:"2,keyasint"`
+	AllowList         []descriptor    `cbor:"3,keyasint,omitempty"`
+	Extensions        map[string]any  `cbor:"4,keyasint,omitempty"`
+	Options           map[string]bool `cbor:"5,keyasint,omitempty"`
+	PINUVAuthParam    []byte          `cbor:"6,keyasint,omitempty"`
+	PINUVAuthProtocol pin.Protocol    `cbor:"7,keyasint,omitempty"`
+}
+
+// maxAssertions bounds what numberOfCredentials can promise: no key holds as
+// many credentials for one relying party.
+const maxAssertions = 4096
+
+func (r *GetAssertionRequest) check() error {
+	switch {
+	case r.RPID == "":
+		return invalid("no RPID")
+	case len(r.ClientDataHash) != ctap.ClientDataHashLength:
+		return invalid("ClientDataHash of %d bytes", len(r.ClientDataHash))
+	}
+	return checkList("AllowList", r.AllowList)
+}
+
+// GetAssertion signs in (§6.2): it waits for a touch, obtains what
+// verification the request and the key ask for, and returns one assertion for
+// each account that matches, the key's most recent first; never none without
+// an error.
+//
+// An AllowList too long for one message is searched silently, so that one
+// touch suffices. Where the key holds no credential the error wraps
+// ErrNoCredentials, after a touch, so that nobody can probe for credentials
+// unseen. When ctx ends while the key waits, the key is told to cancel and the
+// error wraps context.Cause(ctx).
+func (a *Authenticator) GetAssertion(ctx context.Context, r *GetAssertionRequest) ([]*Assertion, error) {
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	c, err := a.beginInformed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.end()
+	c.rpID = r.RPID
+
+	p := &getAssertionParameters{RPID: r.RPID, ClientDataHash: r.ClientDataHash}
+	allow := c.usable(r.AllowList)
+	if len(r.AllowList) > 0 && len(allow) == 0 { // this key made none of them
+		return nil, c.noCredentials(r.Silent)
+	}
+	search, last, err := c.plan(allow, p, r.Extensions)
+	if err != nil {
+		return nil, err
+	}
+	must := c.info.optionOn(OptionAlwaysUV) && !r.Silent
+	v, err := c.decide(r.UserVerification, must, r.Token, PermissionGetAssertion, r.RPID)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { v.wipe() }()
+
+	var assertions []*Assertion
+	err = c.perform(v, PermissionGetAssertion, r.RPID, func(v *verification) error {
+		p.AllowList = last
+		if len(search) > 0 {
+			found, err := c.search(search, v.token)
+			if err == nil {
+				p.AllowList = []descriptor{found}
+			} else if !errors.Is(err, ErrNoCredentials) {
+				return err
+			}
+		}
+		assertions, err = c.getAssertions(p, r, v)
+		return err
+	})
+	if errors.Is(err, ErrNoCredentials) && len(r.AllowList) > 0 {
+		return nil, c.noCredentials(r.Silent)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return assertions, nil
+}
+
+// noCredentials returns ErrNoCredentials, after a touch, unless there was one
+// or none was wanted.
+func (c *ceremony) noCredentials(silent bool) error {
+	if !silent && !c.touched {
+		if err := c.waitForTouch(TouchPresence); err != nil {
+			return err
+		}
+	}
+	return &Error{Command: ctap.CmdGetAssertion, Status: ErrNoCredentials}
+}
+
+// getAssertions sends getAssertion and as many getNextAssertion as there are
+// further accounts.
+func (c *ceremony) getAssertions(p *getAssertionParameters, r *GetAssertionRequest, v *verification) ([]*Assertion, error) {
+	var err error
+	if p.Extensions, err = c.extensionInputs(ctap.CmdGetAssertion, r.Extensions); err != nil {
+		return nil, err
+	}
+	p.Options, p.PINUVAuthParam, p.PINUVAuthProtocol = nil, nil, 0
+	if r.Silent {
+		p.Options = map[string]bool{OptionUserPresence: false}
+	}
+	touch := TouchPresence
+	switch {
+	case v.token != nil:
+		p.PINUVAuthParam, p.PINUVAuthProtocol = v.token.Authenticate(p.ClientDataHash), v.token.protocol
+	case v.uv:
+		touch = TouchVerification
+		if p.Options == nil {
+			p.Options = make(map[string]bool, 1)
+		}
+		p.Options[OptionUserVerification] = true
+	}
+	body, err := c.send(ctap.CmdGetAssertion, 0, p, touch)
+	if err != nil {
+		return nil, err
+	}
+	rpIDHash := sha256.Sum256([]byte(p.RPID))
+	first, total, err := c.parseAssertion(body, p.AllowList, rpIDHash)
+	if err != nil {
+		return nil, malformed(ctap.CmdGetAssertion, err)
+	}
+	assertions := []*Assertion{first}
+	for uint64(len(assertions)) < total {
+		body, err := c.send(ctap.CmdGetNextAssertion, 0, nil, touch)
+		if err != nil {
+			return nil, err
+		}
+		next, _, err := c.parseAssertion(body, nil, rpIDHash)
+		if err != nil {
+			return nil, malformed(ctap.CmdGetNextAssertion, err)
+		}
+		assertions = append(assertions, next)
+	}
+	for _, a := range assertions {
+		a.Extensions = c.extensionOutputs(ctap.CmdGetAssertion, r.Extensions, a.AuthData.Extensions, a.UnsignedExtensions)
+	}
+	return assertions, nil
+}
+
+// parseAssertion reads a reply; total is numberOfCredentials. allowed is what
+// the credential may be if the reply does not say: a key may leave it out when
+// one was allowed.
+func (c *ceremony) parseAssertion(body []byte, allowed []descriptor, rpIDHash [32]byte) (a *Assertion, total uint64, err error) {
+	a = new(Assertion)
+	var authData []byte
+	d := cbor.NewCursor(body, c.a.rules)
+	for key := range d.IntMap() {
+		switch key {
+		case 0x01:
+			a.Credential, err = readDescriptor(d)
+		case 0x02:
+			authData = d.Bytes()
+		case 0x03:
+			a.Signature = d.Bytes()
+		case 0x04:
+			a.User, err = readUser(d)
+		case 0x05:
+			total = d.UintMax(maxAssertions)
+		case 0x06:
+			a.UserSelected = d.Bool()
+		case 0x07:
+			a.LargeBlobKey = pin.NewSecret(d.BytesLen(32))
+		case 0x08:
+			a.UnsignedExtensions = readOutputs(d)
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+	}
+	switch {
+	case d.Err() != nil:
+		return nil, 0, d.Err()
+	case authData == nil:
+		return nil, 0, noMember("authData")
+	case len(a.Signature) == 0:
+		return nil, 0, noMember("signature")
+	case a.Credential.ID == nil && len(allowed) == 1:
+		a.Credential = CredentialDescriptor{ID: allowed[0].ID, Type: publicKeyType}
+	case a.Credential.ID == nil:
+		return nil, 0, noMember("credential")
+	}
+	a.AuthData = new(AuthenticatorData)
+	if err := a.AuthData.parse(authData, c.a.rules); err != nil {
+		return nil, 0, err
+	}
+	if a.AuthData.RPIDHash != rpIDHash {
+		return nil, 0, fmt.Errorf("%w: authenticator data for another RP ID", ErrMalformed)
+	}
+	return a, total, nil
+}

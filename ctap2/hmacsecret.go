@@ -1,0 +1,121 @@
+package ctap2
+
+import (
+	"fmt"
+
+	"github.com/tapstone/fido/cose"
+	"github.com/tapstone/fido/internal/cbor"
+	"github.com/tapstone/fido/internal/ctap"
+	"github.com/tapstone/fido/pin"
+)
+
+// HMACSecretEnabled is the output of HMACSecret in a registration: whether the
+// credential can yield secrets.
+type HMACSecretEnabled bool
+
+// HMACSecretOutput is the output of HMACSecret in an assertion. A key keeps
+// two secrets for each credential, one used after user verification and one
+// without, so that the same salt gives another output with than without.
+type HMACSecretOutput struct {
+	Output1 pin.Secret // 32 bytes
+	Output2 pin.Secret // 32 bytes; empty unless there were two salts
+}
+
+// Wipe overwrites both outputs.
+func (o *HMACSecretOutput) Wipe() {
+	o.Output1.Wipe()
+	o.Output2.Wipe()
+}
+
+// hmacSecretInput is the input of hmac-secret in getAssertion (§12.7).
+type hmacSecretInput struct {
+	KeyAgreement *cose.Key    `cbor:"1,keyasint"`
+	SaltEnc      []byte       `cbor:"2,keyasint"`
+	SaltAuth     []byte       `cbor:"3,keyasint"`
+	Protocol     pin.Protocol `cbor:"4,keyasint,omitempty"`
+}
+
+type hmacSecret struct {
+	salts pin.Secret // 0, 32 or 64 bytes
+	err   error
+}
+
+// HMACSecret is the extension hmac-secret (§12.7). Without salts it belongs
+// into a registration, and asks for a credential that can yield secrets: its
+// output is an HMACSecretEnabled. With one or two salts of 32 bytes each it
+// belongs into an assertion, and asks for one secret per salt: its output is a
+// *HMACSecretOutput. Nothing is sent to a key that does not list the
+// extension.
+//
+// Salts of another length or number make the command fail with
+// ErrInvalidRequest.
+func HMACSecret(salts ...[]byte) Extension {
+	var joined []byte
+	for _, s := range salts {
+		if len(s) != ctap.HMACSecretSaltLength {
+			return hmacSecret{err: invalid("hmac-secret: salt of %d bytes", len(s))}
+		}
+		joined = append(joined, s...)
+	}
+	if len(salts) > 2 {
+		return hmacSecret{err: invalid("hmac-secret: %d salts", len(salts))}
+	}
+	return hmacSecret{salts: pin.NewSecret(joined)}
+}
+
+func (hmacSecret) Identifier() string { return "hmac-secret" }
+
+func (e hmacSecret) Input(c *ExtensionContext) (any, error) {
+	if e.err != nil {
+		return nil, e.err
+	}
+	if c.Registering() != (e.salts.Len() == 0) {
+		return nil, invalid("hmac-secret: salts belong into an assertion, and only there")
+	}
+	if !c.Info().HasExtension(e.Identifier()) {
+		return nil, nil
+	}
+	if c.Registering() {
+		return true, nil
+	}
+	secret, platform, err := c.SharedSecret()
+	if err != nil {
+		return nil, err
+	}
+	in := hmacSecretInput{KeyAgreement: platform}
+	if in.SaltEnc, err = secret.Encrypt(e.salts.Bytes()); err != nil {
+		return nil, err
+	}
+	in.SaltAuth = secret.Authenticate(in.SaltEnc)
+	if secret.Protocol() != pin.One { // 2.0 keys know no fourth member
+		in.Protocol = secret.Protocol()
+	}
+	return in, nil
+}
+
+func (e hmacSecret) Output(c *ExtensionContext, output []byte) (any, error) {
+	d := cbor.NewCursor(output, cbor.Lenient)
+	if c.Registering() {
+		enabled := d.Bool()
+		return HMACSecretEnabled(enabled), d.Err()
+	}
+	var out *HMACSecretOutput
+	encrypted := d.Bytes()
+	if d.Err() != nil {
+		return out, d.Err()
+	}
+	secret := c.c.secret
+	if secret == nil { // never asked for: nothing to decrypt it with
+		return out, fmt.Errorf("%w: unasked", ErrMalformed)
+	}
+	plain, err := secret.Decrypt(encrypted)
+	if err != nil || len(plain) != e.salts.Len() {
+		clear(plain)
+		return out, fmt.Errorf("%w: %d bytes", ErrMalformed, len(encrypted))
+	}
+	out = &HMACSecretOutput{Output1: pin.NewSecret(plain[:32:32])}
+	if len(plain) == 64 {
+		out.Output2 = pin.NewSecret(plain[32:])
+	}
+	return out, nil
+}

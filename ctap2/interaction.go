@@ -1,0 +1,57 @@
+package ctap2
+
+import (
+	"context"
+
+	"github.com/tapstone/fido/pin"
+)
+
+// An Interaction reaches the person at the key. Every field may be nil.
+//
+// The functions are called by the goroutine that called the method, while the
+// key waits: Touch, TouchDone and Processing must return at once. None of them
+// may call a method of the same Authenticator.
+type Interaction struct {
+	// PIN asks the person for the key's PIN. The Secret it returns belongs to
+	// the Authenticator, which wipes it. An error ends the method that needed
+	// the PIN, wrapped in what that method returns.
+	//
+	// After a wrong PIN it is called again, with Previous set, until the PIN is
+	// right, the key is blocked, it returns an error, or it returns the PIN
+	// that was just refused: a function that knows only one PIN spends one try.
+	PIN func(ctx context.Context, request PINRequest) (pin.Secret, error)
+	// Touch says that the key now waits for its user.
+	Touch func(request TouchRequest)
+	// TouchDone says that it no longer does. It is called once for each Touch.
+	TouchDone func()
+	// Processing says, about ten times a second, that the key is working.
+	Processing func()
+}
+
+// A PINRequest is one question for a PIN.
+type PINRequest struct {
+	// RPID is the relying party that the PIN is needed for; empty for others.
+	RPID string
+	// Previous is set when the PIN entered before was wrong.
+	Previous *PINError
+	// Retries asks the key how many tries are left, for a prompt that shows
+	// them: it costs a transaction. Valid until the function returns.
+	Retries func() (PINRetries, error)
+}
+
+// A TouchRequest says what the key waits for.
+type TouchRequest struct {
+	For  Touch
+	RPID string // empty where there is none
+}
+
+// Touch is what a touch of the key does.
+type Touch string
+
+// Reasons for a touch.
+const (
+	TouchPresence     Touch = "presence"     // confirm that someone is there
+	TouchVerification Touch = "verification" // fingerprint or the like, on the key itself
+	TouchSelection    Touch = "selection"    // choose this key among several
+	TouchReset        Touch = "reset"        // erase the key
+)

@@ -1,0 +1,286 @@
+package ctap2
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/tapstone/fido/internal/ctap"
+	"github.com/tapstone/fido/pin"
+)
+
+// A Permission is what a pinUvAuthToken may be used for (§6.5.5.7), a set of
+// bits.
+type Permission uint8
+
+// Permissions.
+const (
+	PermissionMakeCredential                 Permission = ctap.PermissionMakeCredential             // mc, needs an RP ID
+	PermissionGetAssertion                   Permission = ctap.PermissionGetAssertion               // ga, needs an RP ID
+	PermissionCredentialManagement           Permission = ctap.PermissionCredentialManagement       // cm, RP ID optional
+	PermissionBioEnrollment                  Permission = ctap.PermissionBioEnrollment              // be
+	PermissionLargeBlobWrite                 Permission = ctap.PermissionLargeBlobWrite             // lbw
+	PermissionAuthenticatorConfig            Permission = ctap.PermissionAuthenticatorConfig        // acfg
+	PermissionPersistentCredentialManagement Permission = ctap.PermissionPersistentCredentialMgmtRO // pcmr, CTAP 2.2, alone
+)
+
+// String returns the specification's short names, such as "mc|ga".
+func (p Permission) String() string {
+	var names []string
+	for i, name := range []string{"mc", "ga", "cm", "be", "lbw", "acfg", "pcmr", "0x80"} {
+		if p&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, "|")
+}
+
+// A Method is a way to obtain a pinUvAuthToken.
+type Method uint8
+
+// Methods.
+const (
+	// AnyMethod is built-in user verification where it is set up, then the PIN.
+	AnyMethod Method = iota
+	// PINMethod is the PIN: getPinUvAuthTokenUsingPinWithPermissions, or
+	// getPinToken on keys without permissions.
+	PINMethod
+	// UVMethod is getPinUvAuthTokenUsingUvWithPermissions.
+	UVMethod
+	// LegacyPINMethod is getPinToken (§6.5.5.7.1), whose token carries the
+	// permissions mc and ga.
+	LegacyPINMethod
+)
+
+// A TokenRequest says what a token shall be for.
+type TokenRequest struct {
+	Permissions Permission // at least one
+	RPID        string     // required for mc and ga, optional for cm
+	Method      Method
+}
+
+// A Token is a pinUvAuthToken that the caller holds, for many commands under
+// one verification. The key limits its life: it must be used soon (30 seconds
+// over USB), it ends after ten minutes, when the key is unplugged, or when
+// another token is made; and a touch spends mc and ga (§6.5.2.1).
+type Token struct {
+	protocol    pin.Protocol
+	secret      pin.Secret
+	permissions Permission
+	rpID        string
+}
+
+// Permissions returns what the token was asked for.
+func (t *Token) Permissions() Permission { return t.permissions }
+
+// RPID returns the relying party the token is bound to; it may be empty.
+func (t *Token) RPID() string { return t.rpID }
+
+// Protocol returns the PIN/UV auth protocol it belongs to, which is sent along
+// with every pinUvAuthParam.
+func (t *Token) Protocol() pin.Protocol { return t.protocol }
+
+// Authenticate returns the pinUvAuthParam for the concatenation of message,
+// for commands sent with Command.
+func (t *Token) Authenticate(message ...[]byte) []byte {
+	return t.protocol.Authenticate(t.secret, message...)
+}
+
+// Wipe overwrites the token. Commands that are given it afterwards fail.
+func (t *Token) Wipe() { t.secret.Wipe() }
+
+// Format implements fmt.Formatter.
+func (t *Token) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "pinUvAuthToken(%v %s)", t.permissions, t.rpID)
+}
+
+// Token obtains a pinUvAuthToken (§6.5.5.7), with the person's PIN or built-in
+// verification. The caller wipes it when done.
+//
+// It refuses a request without permissions, or with mc or ga and no RP ID,
+// with ErrInvalidRequest; it returns ErrNotSetUp, ErrNoPIN,
+// ErrPINChangeRequired, a [*PINError], or what the key answers, such as
+// ErrUnauthorizedPermission.
+func (a *Authenticator) Token(ctx context.Context, request *TokenRequest) (*Token, error) {
+	const bound = PermissionMakeCredential | PermissionGetAssertion
+	switch {
+	case request.Permissions == 0:
+		return nil, invalid("no permissions")
+	case request.Permissions&bound != 0 && request.RPID == "":
+		return nil, invalid("permissions %v need an RP ID", request.Permissions)
+	}
+	c, err := a.beginInformed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.end()
+	c.rpID = request.RPID
+	switch request.Method {
+	case AnyMethod:
+		return c.token(request.Permissions, request.RPID)
+	case UVMethod:
+		return c.uvToken(request.Permissions, request.RPID)
+	case PINMethod:
+		return c.pinToken(request.Permissions, request.RPID, false)
+	case LegacyPINMethod:
+		return c.pinToken(request.Permissions, request.RPID, true)
+	}
+	return nil, invalid("method %d", request.Method)
+}
+
+// token obtains a token by built-in user verification, and by the PIN where
+// that is not set up, blocked or used up.
+func (c *ceremony) token(permissions Permission, rpID string) (*Token, error) {
+	if !c.info.optionOn(OptionUserVerification) || !c.info.optionOn(OptionPINUVAuthToken) || !c.info.grantsByUV(permissions) {
+		return c.pinToken(permissions, rpID, false)
+	}
+	t, err := c.uvToken(permissions, rpID)
+	if (errors.Is(err, ErrUVBlocked) || errors.Is(err, ErrUVInvalid)) && c.info.grantsByPIN(permissions) {
+		return c.pinToken(permissions, rpID, false)
+	}
+	return t, err
+}
+
+// grantsByPIN reports whether a PIN is set and yields these permissions
+// (§6.5.5.7.2).
+func (i *Info) grantsByPIN(p Permission) bool {
+	const mcga = PermissionMakeCredential | PermissionGetAssertion
+	return i.optionOn(OptionClientPIN) && (p&mcga == 0 || !i.optionOn(OptionNoMcGaPermissionsWithClientPIN))
+}
+
+// grantsByUV reports whether built-in verification yields these permissions
+// (§6.5.5.7.3).
+func (i *Info) grantsByUV(p Permission) bool {
+	return (p&PermissionBioEnrollment == 0 || i.optionOn(OptionUVBioEnroll)) &&
+		(p&PermissionAuthenticatorConfig == 0 || i.optionOn(OptionUVAuthenticatorConfig))
+}
+
+// uvToken is getPinUvAuthTokenUsingUvWithPermissions, repeated as often as the
+// key prefers while it does not recognise the user.
+func (c *ceremony) uvToken(permissions Permission, rpID string) (*Token, error) {
+	attempts := c.info.uvAttempts()
+	for {
+		t, err := c.requestToken(&clientPINParameters{
+			Subcommand:  ctap.PINGetTokenUsingUV,
+			Permissions: permissions,
+			RPID:        rpID,
+		}, TouchVerification)
+		if attempts--; attempts > 0 && errors.Is(err, ErrUVInvalid) {
+			continue
+		}
+		return t, err
+	}
+}
+
+// uvAttempts is how often built-in user verification is tried before the PIN.
+func (i *Info) uvAttempts() int {
+	const unsaid = 3
+	if i.PreferredPlatformUVAttempts == 0 {
+		return unsaid
+	}
+	return i.PreferredPlatformUVAttempts
+}
+
+// pinToken obtains a token with the PIN that is remembered, or else with the
+// one that the person enters.
+func (c *ceremony) pinToken(permissions Permission, rpID string, legacy bool) (*Token, error) {
+	switch {
+	case !c.info.optionOn(OptionClientPIN):
+		return nil, ErrNotSetUp
+	case c.info.ForcePINChange:
+		return nil, ErrPINChangeRequired
+	}
+	p := &clientPINParameters{Subcommand: ctap.PINGetPINToken}
+	if !legacy && c.info.optionOn(OptionPINUVAuthToken) {
+		p.Subcommand, p.Permissions, p.RPID = ctap.PINGetTokenUsingPIN, permissions, rpID
+	}
+	hash := c.a.pinHash.Clone()
+	defer func() { hash.Wipe() }()
+	var previous *PINError
+	for {
+		if hash.Len() == 0 {
+			entered, err := c.askPIN(previous)
+			if err != nil {
+				return nil, err
+			}
+			hash = entered
+		}
+		t, err := c.pinTokenFor(p, hash)
+		if err == nil {
+			if t.permissions == 0 { // a legacy token: §6.5.5.7.1
+				t.permissions = PermissionMakeCredential | PermissionGetAssertion
+			}
+			c.remember(hash.Clone())
+			return t, nil
+		}
+		err = c.pinError(err)
+		if !errors.As(err, &previous) || !errors.Is(err, ErrPINInvalid) || previous.Retries == 0 || previous.PowerCycle {
+			return nil, err
+		}
+		refused := hash
+		hash = pin.Secret{}
+		if c.a.interaction.PIN == nil {
+			refused.Wipe()
+			return nil, err
+		}
+		hash, err = c.askPIN(previous)
+		same := hash.Equal(refused)
+		refused.Wipe()
+		if err != nil {
+			return nil, err
+		}
+		if same {
+			return nil, previous
+		}
+	}
+}
+
+// askPIN asks the person and returns the hash of what they entered.
+func (c *ceremony) askPIN(previous *PINError) (pin.Secret, error) {
+	ask := c.a.interaction.PIN
+	if ask == nil {
+		return pin.Secret{}, ErrNoPIN
+	}
+	entered, err := ask(c.ctx, PINRequest{RPID: c.rpID, Previous: previous, Retries: c.pinRetries})
+	if err != nil {
+		return pin.Secret{}, fmt.Errorf("ctap2: PIN prompt: %w", err)
+	}
+	defer entered.Wipe()
+	return hashPIN(entered)
+}
+
+// pinTokenFor sends p with the hash of a PIN, encrypted.
+func (c *ceremony) pinTokenFor(p *clientPINParameters, hash pin.Secret) (*Token, error) {
+	secret, _, err := c.sharedSecret()
+	if err != nil {
+		return nil, err
+	}
+	if p.PINHashEnc, err = secret.Encrypt(hash.Bytes()); err != nil {
+		return nil, err
+	}
+	return c.requestToken(p, "")
+}
+
+// requestToken sends one of the three subcommands that yield a token and
+// decrypts it.
+func (c *ceremony) requestToken(p *clientPINParameters, touch Touch) (*Token, error) {
+	secret, platform, err := c.sharedSecret()
+	if err != nil {
+		return nil, err
+	}
+	p.Protocol, p.KeyAgreement = secret.Protocol(), platform
+	reply, err := c.clientPIN(p, touch)
+	if err != nil {
+		return nil, err
+	}
+	if reply.pinUVAuthToken == nil {
+		return nil, malformed(ctap.CmdClientPIN, noMember("pinUvAuthToken"))
+	}
+	token, err := secret.Decrypt(reply.pinUVAuthToken)
+	if err != nil || !secret.Protocol().TokenLength(len(token)) {
+		clear(token)
+		return nil, malformed(ctap.CmdClientPIN, fmt.Errorf("%w: pinUvAuthToken of %d bytes", ErrMalformed, len(reply.pinUVAuthToken)))
+	}
+	return &Token{secret.Protocol(), pin.NewSecret(token), p.Permissions, p.RPID}, nil
+}

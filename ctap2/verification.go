@@ -1,0 +1,146 @@
+package ctap2
+
+import (
+	"errors"
+)
+
+// UserVerification says what a request wants of user verification: a PIN, a
+// fingerprint or the like. The zero value is Preferred, as in WebAuthn §5.8.6.
+type UserVerification uint8
+
+// Wishes for user verification.
+const (
+	// Preferred verifies the user where the key is set up for it, and the
+	// program can ask for a PIN if that is what it takes.
+	Preferred UserVerification = iota
+	// Required verifies the user, or fails.
+	Required
+	// Discouraged verifies the user only where the key insists.
+	Discouraged
+)
+
+// String returns the name in WebAuthn's spelling.
+func (v UserVerification) String() string {
+	switch v {
+	case Preferred:
+		return "preferred"
+	case Required:
+		return "required"
+	}
+	return "discouraged"
+}
+
+// A verification is how a makeCredential or getAssertion shows that its user
+// was verified: a pinUvAuthParam under a token, the option uv (built-in
+// verification without tokens), or neither. Never both: keys answer
+// INVALID_OPTION.
+type verification struct {
+	token *Token
+	held  bool // the token is the caller's
+	uv    bool
+}
+
+func (v *verification) none() bool { return v.token == nil && !v.uv }
+
+func (v *verification) wipe() {
+	if v.token != nil && !v.held {
+		v.token.Wipe()
+	}
+}
+
+// protected reports whether the key is protected by some form of user
+// verification (§6.1.2).
+func (i *Info) protected() bool {
+	return i.optionOn(OptionClientPIN) || i.optionOn(OptionUserVerification)
+}
+
+// demandsVerification reports whether the key refuses a makeCredential, for a
+// discoverable credential or another, without user verification (§6.1.2).
+func (i *Info) demandsVerification(discoverable bool) bool {
+	if i.optionOn(OptionAlwaysUV) {
+		return true
+	}
+	return i.protected() && (discoverable || !i.optionOn(OptionMakeCredUVNotRequired))
+}
+
+// decide chooses whether to verify the user, and does what it takes before the
+// command is sent. must says that the key refuses the command otherwise.
+func (c *ceremony) decide(wish UserVerification, must bool, held *Token, permissions Permission, rpID string) (*verification, error) {
+	if held != nil {
+		if held.secret.Len() == 0 {
+			return nil, invalid("the token was wiped")
+		}
+		return &verification{token: held, held: true}, nil
+	}
+	if must || wish == Required {
+		return c.verify(permissions, rpID)
+	}
+	uv := c.info.optionOn(OptionUserVerification)
+	canAsk := c.a.interaction.PIN != nil || c.a.pinHash.Len() > 0
+	if wish == Preferred && (uv || canAsk && c.info.grantsByPIN(permissions)) {
+		return c.verify(permissions, rpID)
+	}
+	return new(verification), nil
+}
+
+// verify takes the best path to a verified user that the key offers: built-in
+// verification with a token, built-in verification as an option of the
+// command, a PIN token with permissions, a PIN token of the old kind.
+func (c *ceremony) verify(permissions Permission, rpID string) (*verification, error) {
+	uv := c.info.optionOn(OptionUserVerification)
+	switch {
+	case uv && !c.info.optionOn(OptionPINUVAuthToken):
+		return &verification{uv: true}, nil
+	case !uv && !c.info.grantsByPIN(permissions):
+		return nil, ErrNotSetUp
+	}
+	t, err := c.token(permissions, rpID)
+	if err != nil {
+		return nil, err
+	}
+	return &verification{token: t}, nil
+}
+
+// perform runs a command under v, and again where the key's answer shows a
+// better way: it demands verification after all, its built-in verification
+// did not recognise the user or is blocked (then the PIN, once), or what was
+// agreed with it has become stale (once).
+func (c *ceremony) perform(v *verification, permissions Permission, rpID string, run func(*verification) error) error {
+	attempts := c.info.uvAttempts()
+	refreshed := false
+	for {
+		err := run(v)
+		// A key whose built-in verification is blocked asks for the PIN with
+		// PUAT_REQUIRED (§6.1.2, §6.2.2).
+		uvFailed := v.uv && (errors.Is(err, ErrUVInvalid) || errors.Is(err, ErrUVBlocked) || errors.Is(err, ErrPUATRequired))
+		switch {
+		case errors.Is(err, ErrPUATRequired) && v.none():
+			again, err := c.verify(permissions, rpID)
+			if err != nil {
+				return err
+			}
+			*v = *again
+		case uvFailed && errors.Is(err, ErrUVInvalid) && attempts > 1:
+			attempts--
+		case uvFailed && c.info.grantsByPIN(permissions):
+			t, err := c.pinToken(permissions, rpID, false)
+			if err != nil {
+				return err
+			}
+			*v = verification{token: t}
+		case errors.Is(err, ErrPINAuthInvalid) && !refreshed && c.secret != nil:
+			refreshed = true
+			c.forgetSecret()
+			if v.token != nil && !v.held {
+				again, err := c.verify(permissions, rpID)
+				if err != nil {
+					return err
+				}
+				v.wipe()
+				*v = *again
+			}
+		default:
+			return err
+		}
+	}
+}

@@ -1,0 +1,520 @@
+package ctap2_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/ctap2/virtual"
+	"github.com/tapstone/fido/internal/cbor"
+	"github.com/tapstone/fido/internal/ctap"
+	"github.com/tapstone/fido/pin"
+)
+
+// Quirk 32: the four paths to a verified user, and what each costs.
+func TestQuirk32Paths(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		config virtual.Config
+		sent   []string // for a registration, and for a sign-in
+		touch  []ctap2.Touch
+		pin    bool
+	}{
+		{"built-in, with token", virtual.Config{BuiltInUV: virtual.UVConfigured},
+			[]string{"06.02", "06.06", ""}, []ctap2.Touch{ctap2.TouchVerification, ctap2.TouchPresence}, false},
+		{"built-in, without token", virtual.Config{BuiltInUV: virtual.UVConfigured, NoPINUVAuthToken: true},
+			[]string{""}, []ctap2.Touch{ctap2.TouchVerification}, false},
+		{"PIN, with permissions", virtual.Config{PIN: "271828"},
+			[]string{"06.02", "06.09", ""}, []ctap2.Touch{ctap2.TouchPresence}, true},
+		{"PIN, of the old kind", virtual.Config{PIN: "271828", NoPINUVAuthToken: true},
+			[]string{"06.02", "06.05", ""}, []ctap2.Touch{ctap2.TouchPresence}, true},
+		{"CTAP 2.0", virtual.Config{PIN: "271828", Level: virtual.CTAP20},
+			[]string{"06.02", "06.05", ""}, []ctap2.Touch{ctap2.TouchPresence}, true},
+		{"built-in and PIN", virtual.Config{BuiltInUV: virtual.UVConfigured, PIN: "271828"},
+			[]string{"06.02", "06.06", ""}, []ctap2.Touch{ctap2.TouchVerification, ctap2.TouchPresence}, false},
+		{"built-in not set up, PIN", virtual.Config{BuiltInUV: virtual.UVNotConfigured, PIN: "271828"},
+			[]string{"06.02", "06.09", ""}, []ctap2.Touch{ctap2.TouchPresence}, true},
+	} {
+		protocols := []pin.Protocol{pin.One, pin.Two}
+		if tt.config.Level == virtual.CTAP20 {
+			protocols = protocols[:1]
+		}
+		for _, p := range protocols {
+			t.Run(tt.name+", "+p.String(), func(t *testing.T) {
+				config := tt.config
+				config.PINProtocols = []pin.Protocol{p}
+				d := sit(t, config, "271828")
+				check := func(command string) {
+					t.Helper()
+					want := slices.Clone(tt.sent)
+					want[len(want)-1] = command
+					d.expect(want...)
+					var touches []ctap2.Touch
+					for _, r := range d.touches {
+						touches = append(touches, r.For)
+					}
+					// A touch that the key took along with a fingerprint is not asked
+					// for again.
+					if !slices.Equal(touches, tt.touch) && !slices.Equal(touches, tt.touch[:1]) {
+						t.Errorf("%s: touches %v, want %v", command, touches, tt.touch)
+					}
+					d.touches = nil
+				}
+				credential := d.register(resident, mcUV(ctap2.Required))
+				check("01")
+				if !credential.AuthData.Flags.Has(ctap2.FlagUserVerified | ctap2.FlagUserPresent) {
+					t.Errorf("%v", credential.AuthData.Flags)
+				}
+				accounts := d.signIn(gaUV(ctap2.Required))
+				check("02")
+				verify(t, accounts[0], credential)
+				if !accounts[0].AuthData.Flags.Has(ctap2.FlagUserVerified | ctap2.FlagUserPresent) {
+					t.Errorf("%v", accounts[0].AuthData.Flags)
+				}
+				if tt.pin != (len(d.asked) == 1) {
+					t.Errorf("asked for the PIN %d times", len(d.asked))
+				}
+			})
+		}
+	}
+}
+
+// Quirk 31: what makes a key insist.
+func TestQuirk31Demands(t *testing.T) {
+	discouraged := mcUV(ctap2.Discouraged)
+	for _, tt := range []struct {
+		name        string
+		config      virtual.Config
+		plain       []string // registration of a server-side credential, discouraged
+		resident    []string // of a discoverable one
+		signIn      []string // discouraged
+		verifiedAll bool
+	}{
+		{"no PIN", virtual.Config{}, []string{"01"}, []string{"01"}, []string{"02"}, false},
+		{"makeCredUvNotRqd", virtual.Config{PIN: "271828"},
+			[]string{"01"}, []string{"06.02", "06.09", "01"}, []string{"02"}, false},
+		{"no makeCredUvNotRqd", virtual.Config{PIN: "271828", UVRequiredForNonDiscoverable: true},
+			[]string{"06.02", "06.09", "01"}, []string{"06.02", "06.09", "01"}, []string{"02"}, false},
+		{"alwaysUv", virtual.Config{PIN: "271828", AlwaysUV: true},
+			[]string{"06.02", "06.09", "01"}, []string{"06.02", "06.09", "01"}, []string{"06.02", "06.09", "02"}, true},
+		{"noMcGaPermissionsWithClientPin", virtual.Config{PIN: "271828", BuiltInUV: virtual.UVConfigured, NoMCGAPermissionsWithClientPIN: true},
+			[]string{"01"}, []string{"06.02", "06.06", "01"}, []string{"02"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := sit(t, tt.config, "271828")
+			d.register(discouraged)
+			d.expect(tt.plain...)
+			d.register(discouraged, resident)
+			d.expect(tt.resident...)
+			accounts := d.signIn(gaUV(ctap2.Discouraged))
+			d.expect(tt.signIn...)
+			if accounts[0].AuthData.Flags.Has(ctap2.FlagUserVerified) != tt.verifiedAll {
+				t.Errorf("%v", accounts[0].AuthData.Flags)
+			}
+		})
+	}
+
+	t.Run("required, not set up", func(t *testing.T) {
+		for _, config := range []virtual.Config{{}, {NoClientPIN: true}, {BuiltInUV: virtual.UVNotConfigured}} {
+			d := sit(t, config, "271828")
+			request := registration()
+			request.UserVerification = ctap2.Required
+			if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrNotSetUp) {
+				t.Error(err)
+			}
+			d.expect()
+		}
+	})
+	t.Run("a PIN that is not for this", func(t *testing.T) {
+		d := sit(t, virtual.Config{PIN: "271828", NoMCGAPermissionsWithClientPIN: true}, "271828")
+		request := registration()
+		request.UserVerification = ctap2.Required
+		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrNotSetUp) {
+			t.Error(err)
+		}
+		d.expect()
+		d.register(mcUV(ctap2.Preferred))
+		d.expect("01")
+	})
+	t.Run("forcePINChange", func(t *testing.T) {
+		d := sit(t, virtual.Config{PIN: "271828", ForcePINChange: true}, "271828")
+		request := registration()
+		request.ResidentKey = true
+		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrPINChangeRequired) {
+			t.Error(err)
+		}
+		d.expect()
+		if err := d.ChangePIN(t.Context(), pin.FromString("271828"), pin.FromString("314159")); err != nil {
+			t.Fatal(err)
+		}
+		d.register(resident)
+		d.expect("06.02", "06.04", "04", "06.02", "06.09", "01")
+	})
+}
+
+// Quirk 30: uv and pinUvAuthParam never go together, and makeCredential never
+// has an option up.
+func TestQuirk30OptionsApart(t *testing.T) {
+	for _, config := range []virtual.Config{
+		{PIN: "271828"},
+		{BuiltInUV: virtual.UVConfigured},
+		{BuiltInUV: virtual.UVConfigured, NoPINUVAuthToken: true},
+		{BuiltInUV: virtual.UVConfigured, NoPINUVAuthToken: true, PIN: "271828"},
+		{},
+	} {
+		config.Faults = virtual.RefuseUP | virtual.RefuseUVWithParam | virtual.RefuseTransports | virtual.PINRetriesNeedProtocol
+		d := sit(t, config, "271828")
+		d.before = func(message []byte) {
+			if message[0] != ctap.CmdMakeCredential && message[0] != ctap.CmdGetAssertion {
+				return
+			}
+			var p map[int]cbor.RawMessage
+			if err := cbor.Unmarshal(message[1:], &p); err != nil {
+				t.Fatal(err)
+			}
+			options, param := 7, 8
+			if message[0] == ctap.CmdGetAssertion {
+				options, param = 5, 6
+			}
+			if bytes.Contains(p[options], []byte("uv")) && p[param] != nil {
+				t.Errorf("uv and pinUvAuthParam: %x", message)
+			}
+			if message[0] == ctap.CmdMakeCredential && bytes.Contains(p[options], []byte("up")) {
+				t.Errorf("up in makeCredential: %x", message)
+			}
+			if bytes.Contains(message, []byte("transports")) {
+				t.Errorf("quirk 40: transports in a descriptor: %x", message)
+			}
+		}
+		credential := d.register(resident)
+		d.register(func(r *ctap2.MakeCredentialRequest) {
+			r.ExcludeList = []ctap2.CredentialDescriptor{{ID: []byte("not here")}}
+		})
+		verify(t, d.signIn(allow(credential.ID))[0], credential)
+		verify(t, d.signIn()[0], credential)
+	}
+}
+
+// Quirk 33: a finger that is not recognised is asked for again, then the PIN.
+func TestQuirk33BuiltInFails(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		config virtual.Config
+		legacy bool
+	}{
+		{"with token", virtual.Config{}, false},
+		{"without token", virtual.Config{NoPINUVAuthToken: true}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			config := tt.config
+			config.BuiltInUV, config.PIN = virtual.UVConfigured, "271828"
+			wrong := 1
+			config.Verification = func(context.Context, virtual.Prompt) virtual.Answer {
+				if wrong > 0 {
+					wrong--
+					return virtual.Deny
+				}
+				return virtual.Approve
+			}
+			d := sit(t, config, "271828")
+			credential := d.register(resident, mcUV(ctap2.Required))
+			if !credential.AuthData.Flags.Has(ctap2.FlagUserVerified) || len(d.asked) != 0 {
+				t.Errorf("%v, asked %d times", credential.AuthData.Flags, len(d.asked))
+			}
+			// Never recognised: blocked, and the PIN steps in, and unblocks.
+			wrong = 1000
+			accounts := d.signIn(gaUV(ctap2.Required))
+			verify(t, accounts[0], credential)
+			if !accounts[0].AuthData.Flags.Has(ctap2.FlagUserVerified) || len(d.asked) != 1 {
+				t.Errorf("%v, asked %d times", accounts[0].AuthData.Flags, len(d.asked))
+			}
+			wrong = 0
+			verify(t, d.signIn(gaUV(ctap2.Required))[0], credential)
+			if len(d.asked) != 1 {
+				t.Errorf("asked %d times", len(d.asked))
+			}
+			if left, err := d.UVRetries(t.Context()); err != nil || left == 0 {
+				t.Errorf("%d tries left, %v", left, err)
+			}
+		})
+	}
+	t.Run("no PIN to fall back on", func(t *testing.T) {
+		d := sit(t, virtual.Config{BuiltInUV: virtual.UVConfigured, Verification: virtual.Refuse})
+		request := registration()
+		request.UserVerification = ctap2.Required
+		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrUVInvalid) && !errors.Is(err, ctap2.ErrUVBlocked) {
+			t.Error(err)
+		}
+	})
+}
+
+// Quirk 33: a key that demands verification after all gets it.
+func TestQuirk33PUATRequired(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: "271828", UVRequiredForNonDiscoverable: true}, "271828")
+	credential := d.register(resident)
+	// What the Info says is not what the key does.
+	lying := *d.Info()
+	lying.Options = map[string]bool{ctap2.OptionClientPIN: true, ctap2.OptionPINUVAuthToken: true, ctap2.OptionMakeCredUVNotRequired: true}
+	c := newCanned(t, members{1: []string{"FIDO_2_1"}, 3: make([]byte, 16), 4: lying.Options, 6: []int{2}})
+	for _, command := range []byte{0x01, 0x02, 0x06} {
+		c.on(command, func(message []byte) []byte {
+			reply, err := d.soft.Exchange(t.Context(), message, nil)
+			if err != nil {
+				t.Error(err)
+			}
+			return reply
+		})
+	}
+	key := open(t, c, ctap2.WithInteraction(ctap2.Interaction{PIN: d.enter}))
+	d.asked = nil
+	request := registration()
+	request.UserVerification = ctap2.Discouraged
+	made, err := key.MakeCredential(t.Context(), request)
+	if err != nil || !made.AuthData.Flags.Has(ctap2.FlagUserVerified) || len(d.asked) != 1 {
+		t.Errorf("%v, asked %d times", err, len(d.asked))
+	}
+	_ = credential
+}
+
+// Quirk 36: the first protocol of the key's list that we know.
+func TestQuirk36ProtocolOrder(t *testing.T) {
+	for _, order := range [][]pin.Protocol{{pin.One, pin.Two}, {pin.Two, pin.One}} {
+		d := sit(t, virtual.Config{PIN: "271828", PINProtocols: order}, "271828")
+		token, err := d.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionGetAssertion, RPID: "example.com"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token.Protocol() != order[0] {
+			t.Errorf("%v of %v", token.Protocol(), order)
+		}
+	}
+	d := sit(t, virtual.Config{PIN: "271828"}, "271828")
+	c := newCanned(t, members{1: []string{"FIDO_2_1"}, 3: make([]byte, 16), 4: d.Info().Options, 6: []int{9, 1000, 1}})
+	c.on(0x06, func(message []byte) []byte {
+		reply, err := d.soft.Exchange(t.Context(), message, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		return reply
+	})
+	key := open(t, c, ctap2.WithInteraction(ctap2.Interaction{PIN: d.enter}))
+	token, err := key.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionGetAssertion, RPID: "example.com"})
+	if err != nil || token.Protocol() != pin.One {
+		t.Errorf("%v, %v", token, err)
+	}
+	c = newCanned(t, members{1: []string{"FIDO_2_1"}, 3: make([]byte, 16), 4: d.Info().Options, 6: []int{9}})
+	if _, err := open(t, c).PINRetries(t.Context()); !errors.Is(err, ctap2.ErrUnsupported) {
+		t.Errorf("protocol 9 alone: %v", err)
+	}
+	// Quirk 25: no list at all, and a PIN: protocol one.
+	d = sit(t, virtual.Config{PIN: "271828", Faults: virtual.OmitPINProtocols | virtual.OmitLimits | virtual.OmitExtensions}, "271828")
+	token, err = d.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionGetAssertion, RPID: "example.com"})
+	if err != nil || token.Protocol() != pin.One {
+		t.Errorf("%v, %v", token, err)
+	}
+}
+
+// Quirk 38: getPINRetries always names the protocol.
+func TestQuirk38PINRetries(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: "271828", Faults: virtual.PINRetriesNeedProtocol})
+	if retries, err := d.PINRetries(t.Context()); err != nil || retries.Retries != 8 {
+		t.Errorf("%+v, %v", retries, err)
+	}
+	d = sit(t, virtual.Config{BuiltInUV: virtual.UVConfigured})
+	if left, err := d.UVRetries(t.Context()); err != nil || left == 0 {
+		t.Errorf("%d, %v", left, err)
+	}
+}
+
+// Quirk 37: one question for a PIN that stays valid, a new token each time.
+func TestQuirk37AskedOnce(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: "271828"}, "271828")
+	for range 5 {
+		d.register(resident)
+		d.signIn()
+	}
+	if len(d.asked) != 1 {
+		t.Errorf("asked %d times", len(d.asked))
+	}
+	// Changed by another program: the remembered PIN is refused, and asked for.
+	other := &desk{t: t, soft: d.soft, usb: d.usb}
+	other.open()
+	defer other.Close()
+	if err := other.ChangePIN(t.Context(), pin.FromString("271828"), pin.FromString("314159")); err != nil {
+		t.Fatal(err)
+	}
+	d.pins = []string{"314159"}
+	d.signIn()
+	if len(d.asked) != 2 || d.asked[1].Previous == nil || d.asked[1].Previous.Retries != 7 {
+		t.Errorf("%+v", d.asked)
+	}
+}
+
+// Quirk 44: another program's wrong PIN makes the key take a new key agreement
+// key. A right PIN is never sent under a stale secret, and what is, fails
+// safe and is done again.
+func TestQuirk44StaleSecret(t *testing.T) {
+	each(t, func(t *testing.T, config virtual.Config) {
+		config.PIN = "271828"
+		d := sit(t, config, "271828")
+		credential := d.register(resident, func(r *ctap2.MakeCredentialRequest) {
+			r.Extensions = []ctap2.Extension{ctap2.HMACSecret()}
+		})
+		other := &desk{t: t, soft: d.soft, usb: d.usb, pins: []string{"0000"}}
+		other.open()
+		defer other.Close()
+		spoil := func() {
+			_, err := other.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionGetAssertion, RPID: "example.com"})
+			if !errors.Is(err, ctap2.ErrPINInvalid) {
+				t.Errorf("wrong PIN: %v", err)
+			}
+		}
+		unspoil := func() {
+			t.Helper()
+			d.replug()
+			d.pins = []string{"271828"}
+			d.signIn()
+			other.Close()
+			other.open()
+			if r, err := d.PINRetries(t.Context()); err != nil || r.Retries != 8 {
+				t.Fatalf("%+v, %v", r, err)
+			}
+		}
+
+		spoil()
+		d.sent()
+		verify(t, d.signIn()[0], credential)
+		d.expect("06.02", "06.09", "02")
+		if r, err := d.PINRetries(t.Context()); err != nil || r.Retries != 8 {
+			t.Errorf("the right PIN did not count: %+v, %v", r, err)
+		}
+
+		// In the middle of a ceremony, after key agreement.
+		unspoil()
+		once := func(command, subcommand byte) {
+			d.before = func(message []byte) {
+				if message[0] == command && (subcommand == 0 || bytes.Contains(message[1:6], []byte{2, subcommand})) {
+					d.before = nil
+					spoil()
+				}
+			}
+		}
+		once(ctap.CmdClientPIN, ctap.PINChangePIN)
+		if err := d.ChangePIN(t.Context(), pin.FromString("271828"), pin.FromString("314159")); err != nil {
+			t.Errorf("changePIN under a stale secret: %v", err)
+		}
+		if err := d.ChangePIN(t.Context(), pin.FromString("314159"), pin.FromString("271828")); err != nil {
+			t.Error(err)
+		}
+
+		unspoil()
+		once(ctap.CmdGetAssertion, 0)
+		d.sent()
+		accounts := d.signIn(gaUV(ctap2.Discouraged), func(r *ctap2.GetAssertionRequest) {
+			r.Extensions = []ctap2.Extension{ctap2.HMACSecret(make([]byte, 32))}
+		})
+		d.expect("06.02", "02", "06.02", "02")
+		if _, err := ctap2.Output[*ctap2.HMACSecretOutput](accounts[0].Extensions); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Quirk 45: what spends a token.
+func TestQuirk45Tokens(t *testing.T) {
+	const mcga = ctap2.PermissionMakeCredential | ctap2.PermissionGetAssertion
+	each(t, func(t *testing.T, config virtual.Config) {
+		config.PIN = "271828"
+		d := sit(t, config, "271828")
+		get := func(p ctap2.Permission) *ctap2.Token {
+			t.Helper()
+			token, err := d.Token(t.Context(), &ctap2.TokenRequest{Permissions: p, RPID: "example.com"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return token
+		}
+		with := func(token *ctap2.Token) func(*ctap2.GetAssertionRequest) {
+			return func(r *ctap2.GetAssertionRequest) { r.Token = token }
+		}
+		refused := func(what string, token *ctap2.Token) {
+			t.Helper()
+			request := signIn()
+			request.Token = token
+			if _, err := d.GetAssertion(t.Context(), request); !errors.Is(err, ctap2.ErrPINAuthInvalid) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		token := get(mcga)
+		if token.Permissions() != mcga || token.RPID() != "example.com" || token.Permissions().String() != "mc|ga" {
+			t.Errorf("%v", token)
+		}
+		credential := d.register(resident, func(r *ctap2.MakeCredentialRequest) { r.Token = token })
+		refused("spent by a registration", token)
+
+		token = get(ctap2.PermissionGetAssertion)
+		for range 3 { // searches do not spend it
+			d.signIn(with(token), allow(credential.ID), func(r *ctap2.GetAssertionRequest) { r.Silent = true })
+		}
+		d.sent()
+		verify(t, d.signIn(with(token))[0], credential)
+		d.expect("02")
+		refused("spent by a sign-in", token)
+
+		older := get(mcga)
+		newer := get(mcga)
+		refused("killed by a newer one", older)
+		verify(t, d.signIn(with(newer))[0], credential)
+
+		ga := get(ctap2.PermissionGetAssertion)
+		request := registration()
+		request.Token = ga
+		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrPINAuthInvalid) {
+			t.Errorf("without permission mc: %v", err)
+		}
+		other := signIn()
+		other.RPID, other.Token = "other.example", get(ctap2.PermissionGetAssertion)
+		if _, err := d.GetAssertion(t.Context(), other); !errors.Is(err, ctap2.ErrPINAuthInvalid) {
+			t.Errorf("for another relying party: %v", err)
+		}
+		ga.Wipe()
+		other.Token = ga
+		if _, err := d.GetAssertion(t.Context(), other); !errors.Is(err, ctap2.ErrInvalidRequest) {
+			t.Errorf("wiped: %v", err)
+		}
+	})
+}
+
+func TestTokenMethods(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: "271828", BuiltInUV: virtual.UVConfigured}, "271828")
+	for method, want := range map[ctap2.Method]string{
+		ctap2.AnyMethod: "06.06", ctap2.UVMethod: "06.06", ctap2.PINMethod: "06.09", ctap2.LegacyPINMethod: "06.05",
+	} {
+		d.sent()
+		token, err := d.Token(t.Context(), &ctap2.TokenRequest{
+			Permissions: ctap2.PermissionMakeCredential | ctap2.PermissionGetAssertion, RPID: "example.com", Method: method})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.expect("06.02", want)
+		if param := token.Authenticate([]byte("a"), []byte("b")); len(param) != 32 || !bytes.Equal(param, token.Authenticate([]byte("ab"))) {
+			t.Errorf("pinUvAuthParam %x", param)
+		}
+		d.register(func(r *ctap2.MakeCredentialRequest) { r.Token = token })
+	}
+	for name, r := range map[string]*ctap2.TokenRequest{
+		"no permissions": {RPID: "example.com"},
+		"no RP ID":       {Permissions: ctap2.PermissionMakeCredential},
+		"no such method": {Permissions: ctap2.PermissionGetAssertion, RPID: "example.com", Method: 9},
+	} {
+		if _, err := d.Token(t.Context(), r); !errors.Is(err, ctap2.ErrInvalidRequest) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := d.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionPersistentCredentialManagement}); !errors.Is(err, ctap2.ErrUnauthorizedPermission) {
+		t.Errorf("a permission that this key has not: %v", err)
+	}
+}
