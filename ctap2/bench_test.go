@@ -1,0 +1,104 @@
+package ctap2_test
+
+import (
+	"encoding/binary"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/tapstone/fido/cose"
+	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/hid"
+	"github.com/tapstone/fido/internal/ctap"
+	"github.com/tapstone/fido/internal/vectors"
+)
+
+// loop is a hid.Conn that answers every message with the same recorded reports
+// and allocates nothing, so that a benchmark sees the client alone, framing
+// included.
+type loop struct {
+	init, reply []byte
+	left        int // bytes of the request still to come
+	next        []byte
+}
+
+func (l *loop) Write(report []byte) (int, error) {
+	if report[4] == ctap.HIDInitBit|ctap.HIDInit {
+		copy(l.init[7:], report[7:15])
+		l.next = l.init
+		return len(report), nil
+	}
+	if report[4]&ctap.HIDInitBit != 0 {
+		l.left = int(binary.BigEndian.Uint16(report[5:])) - 57
+	} else {
+		l.left -= 59
+	}
+	if l.left <= 0 {
+		l.next = l.reply
+	}
+	return len(report), nil
+}
+
+func (l *loop) Read(p []byte) (int, error) {
+	if len(l.next) == 0 {
+		return 0, os.ErrDeadlineExceeded
+	}
+	n := copy(p, l.next[:ctap.HIDReportSize])
+	l.next = l.next[ctap.HIDReportSize:]
+	return n, nil
+}
+
+func (l *loop) SetReadDeadline(time.Time) error { return nil }
+
+func (l *loop) Close() error { return nil }
+
+func benchmark(b *testing.B, recording string, run func(key *ctap2.Authenticator) error) {
+	reports := vectors.KeyReports()
+	l := &loop{init: reports["CTAP_INIT"], reply: reports["CTAP_CBOR_INFO"]}
+	device, err := hid.New(b.Context(), l)
+	if err != nil {
+		b.Fatal(err)
+	}
+	key, err := ctap2.Open(b.Context(), device)
+	if err != nil {
+		b.Fatal(err)
+	}
+	l.reply = reports[recording]
+	for i := 0; i < len(l.reply); i += ctap.HIDReportSize {
+		binary.BigEndian.PutUint32(l.reply[i:], device.Channel())
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := run(key); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// A CTAP 2.3 reply with 26 members.
+func BenchmarkGetInfo(b *testing.B) {
+	benchmark(b, "CTAP_CBOR_INFO", func(key *ctap2.Authenticator) error {
+		_, err := key.GetInfo(b.Context())
+		return err
+	})
+}
+
+func BenchmarkMakeCredential(b *testing.B) {
+	request := registration()
+	request.RP.ID = "localhost"
+	request.Algorithms = []cose.Algorithm{cose.ES256}
+	benchmark(b, "CTAP_CBOR_CRED", func(key *ctap2.Authenticator) error {
+		_, err := key.MakeCredential(b.Context(), request)
+		return err
+	})
+}
+
+func BenchmarkGetAssertion(b *testing.B) {
+	request := signIn()
+	request.RPID = "localhost"
+	request.UserVerification = ctap2.Discouraged
+	benchmark(b, "CTAP_CBOR_ASSERT", func(key *ctap2.Authenticator) error {
+		_, err := key.GetAssertion(b.Context(), request)
+		return err
+	})
+}

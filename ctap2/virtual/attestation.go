@@ -1,0 +1,163 @@
+package virtual
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"math/big"
+	"time"
+
+	"github.com/tapstone/fido/cose"
+	"github.com/tapstone/fido/internal/cbor"
+)
+
+// Attestation is a kind of attestation statement.
+type Attestation uint8
+
+const (
+	// AttestationBasic: format "packed", signed with an attestation key whose
+	// certificate the key issued itself when it was new, under a root that
+	// AttestationRoot returns.
+	AttestationBasic Attestation = iota
+	// AttestationSelf: format "packed", signed with the credential's own key.
+	AttestationSelf
+	// AttestationNone: format "none".
+	AttestationNone
+)
+
+// Formats of attestation statements (WebAuthn §8).
+const (
+	formatPacked = "packed"
+	formatNone   = "none"
+)
+
+// attestation is what basic attestation needs.
+type attestation struct {
+	key  signingKey
+	leaf []byte
+	root *x509.Certificate
+}
+
+// attestationRecord is how it is stored. The root's private key signed one
+// certificate and was forgotten.
+type attestationRecord struct {
+	Key  []byte `cbor:"1,keyasint"`
+	Leaf []byte `cbor:"2,keyasint"`
+	Root []byte `cbor:"3,keyasint"`
+}
+
+// oidAAGUID is id-fido-gen-ce-aaguid.
+var oidAAGUID = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 45724, 1, 1, 4}
+
+// newAttestation makes a root and an attestation certificate that keeps to the
+// requirements of packed attestation (WebAuthn §8.2.1).
+func newAttestation(aaguid [16]byte) (record, error) {
+	subject := func(name string, unit ...string) pkix.Name {
+		return pkix.Name{
+			Country:            []string{"ZZ"}, // no country: user-assigned in ISO 3166
+			Organization:       []string{"Software authenticator"},
+			OrganizationalUnit: unit,
+			CommonName:         name,
+		}
+	}
+	// Attestation certificates outlive clocks that are wrong, tests' among them.
+	notBefore := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	notAfter := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+	rootKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return record{}, err
+	}
+	root := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               subject("Software authenticator root"),
+		NotBefore:             notBefore,
+		NotAfter:              notAfter,
+		KeyUsage:              x509.KeyUsageCertSign,
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		MaxPathLenZero:        true,
+	}
+	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, rootKey.Public(), rootKey)
+	if err != nil {
+		return record{}, err
+	}
+
+	key, err := newSigningKey(cose.ES256)
+	if err != nil {
+		return record{}, err
+	}
+	aaguidValue, err := asn1.Marshal(aaguid[:])
+	if err != nil {
+		return record{}, err
+	}
+	leaf := &x509.Certificate{
+		SerialNumber:          big.NewInt(2),
+		Subject:               subject("Software authenticator attestation", "Authenticator Attestation"),
+		NotBefore:             notBefore,
+		NotAfter:              notAfter,
+		BasicConstraintsValid: true,
+		ExtraExtensions:       []pkix.Extension{{Id: oidAAGUID, Value: aaguidValue}},
+	}
+	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, root, key.Public(), rootKey)
+	if err != nil {
+		return record{}, err
+	}
+	keyBytes, err := key.marshal()
+	if err != nil {
+		return record{}, err
+	}
+	value, err := cbor.Marshal(attestationRecord{keyBytes, leafDER, rootDER})
+	return record{Kind: kindAttestation, Key: bytes.Clone(aaguid[:]), Value: value}, err
+}
+
+func parseAttestationRecord(value []byte) (*attestation, error) {
+	var r attestationRecord
+	if err := cbor.Unmarshal(value, &r); err != nil {
+		return nil, err
+	}
+	key, err := parseSigningKey(cose.ES256, r.Key)
+	if err != nil {
+		return nil, err
+	}
+	root, err := x509.ParseCertificate(r.Root)
+	if err != nil {
+		return nil, err
+	}
+	return &attestation{key, r.Leaf, root}, nil
+}
+
+// AttestationRoot returns the certificate that verifiers trust in order to
+// believe the key's basic attestation: the issuer of the one certificate in
+// x5c. It stays the same for a key kept in a file. Keys with another kind of
+// attestation return nil.
+func (a *Authenticator) AttestationRoot() *x509.Certificate {
+	if a.cfg.Attestation != AttestationBasic {
+		return nil
+	}
+	return a.state.attestation.root
+}
+
+// attest returns the attestation statement of a new credential (§6.1.2 step
+// 19) and its format.
+func (a *Authenticator) attest(kind Attestation, key signingKey, authData, clientDataHash []byte) (format string, statement map[string]any, err error) {
+	if kind == AttestationNone {
+		return formatNone, map[string]any{}, nil
+	}
+	statement = make(map[string]any)
+	if kind == AttestationBasic {
+		key = a.state.attestation.key
+		statement["x5c"] = [][]byte{a.state.attestation.leaf}
+	}
+	signature, err := key.sign(authData, clientDataHash)
+	if err != nil {
+		return "", nil, err
+	}
+	statement["alg"] = int64(key.algorithm)
+	statement["sig"] = signature
+	return formatPacked, statement, nil
+}

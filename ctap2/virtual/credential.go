@@ -1,0 +1,306 @@
+package virtual
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+
+	"github.com/tapstone/fido/cose"
+	"github.com/tapstone/fido/internal/cbor"
+)
+
+// A credential is one that the key can make assertions with.
+type credential struct {
+	id           []byte
+	rpID         string // empty if the credential was not stored: only its hash is bound to the ID
+	rpIDHash     [32]byte
+	rpName       string
+	user         user
+	discoverable bool
+	created      uint64 // counts up; 0 if it was not stored
+	key          signingKey
+	protect      protectionPolicy
+}
+
+// user is a PublicKeyCredentialUserEntity. Names that are absent are nil.
+type user struct {
+	id                []byte
+	name, displayName *string
+}
+
+// credentialRecord is how a credential is stored.
+type credentialRecord struct {
+	RPID         string           `cbor:"1,keyasint"`
+	RPName       string           `cbor:"2,keyasint,omitempty"`
+	UserID       []byte           `cbor:"3,keyasint"`
+	UserName     *string          `cbor:"4,keyasint,omitempty"`
+	DisplayName  *string          `cbor:"5,keyasint,omitempty"`
+	Created      uint64           `cbor:"6,keyasint"`
+	Discoverable bool             `cbor:"7,keyasint,omitempty"`
+	Algorithm    cose.Algorithm   `cbor:"8,keyasint"`
+	Key          []byte           `cbor:"9,keyasint"`
+	Protect      protectionPolicy `cbor:"10,keyasint,omitempty"`
+}
+
+func (c *credential) record() (record, error) {
+	key, err := c.key.marshal()
+	if err != nil {
+		return record{}, err
+	}
+	value, err := cbor.Marshal(credentialRecord{
+		RPID:         c.rpID,
+		RPName:       c.rpName,
+		UserID:       c.user.id,
+		UserName:     c.user.name,
+		DisplayName:  c.user.displayName,
+		Created:      c.created,
+		Discoverable: c.discoverable,
+		Algorithm:    c.key.algorithm,
+		Key:          key,
+		Protect:      c.protect,
+	})
+	return record{Kind: kindCredential, Key: c.id, Value: value}, err
+}
+
+func parseCredentialRecord(id, value []byte) (*credential, error) {
+	var r credentialRecord
+	if err := cbor.Unmarshal(value, &r); err != nil {
+		return nil, err
+	}
+	key, err := parseSigningKey(r.Algorithm, r.Key)
+	if err != nil {
+		return nil, err
+	}
+	return &credential{
+		id:           bytes.Clone(id),
+		rpID:         r.RPID,
+		rpIDHash:     sha256.Sum256([]byte(r.RPID)),
+		rpName:       r.RPName,
+		user:         user{r.UserID, r.UserName, r.DisplayName},
+		discoverable: r.Discoverable,
+		created:      r.Created,
+		key:          key,
+		protect:      r.Protect,
+	}, nil
+}
+
+// storedIDLength is the length of the ID of a credential that is stored, which
+// is random. It is not one that a sealed ID can have.
+const storedIDLength = 16
+
+// sealed is what the ID of a credential that is not stored holds, encrypted.
+type sealed struct {
+	Algorithm cose.Algorithm   `cbor:"1,keyasint"`
+	Key       []byte           `cbor:"2,keyasint"`
+	Protect   protectionPolicy `cbor:"3,keyasint,omitempty"`
+}
+
+// seal gives a credential that is not stored its ID: nonce || AES-256-GCM of a
+// sealed, with the hash of the RP ID as associated data, so that the ID opens
+// for this key and this relying party alone.
+func (s *state) seal(c *credential) error {
+	key, err := c.key.marshal()
+	if err != nil {
+		return err
+	}
+	plaintext, err := cbor.Marshal(sealed{c.key.algorithm, key, c.protect})
+	if err != nil {
+		return err
+	}
+	aead, err := s.sealer()
+	if err != nil {
+		return err
+	}
+	nonce := randomBytes(aead.NonceSize())
+	c.id = aead.Seal(nonce, nonce, plaintext, c.rpIDHash[:])
+	clear(key)
+	clear(plaintext)
+	return nil
+}
+
+// unseal is the reverse of seal; it returns nil if the ID is another key's, or
+// another relying party's.
+func (s *state) unseal(id []byte, rpIDHash [32]byte) *credential {
+	aead, err := s.sealer()
+	if err != nil || len(id) < aead.NonceSize()+aead.Overhead() {
+		return nil
+	}
+	nonce, ciphertext := id[:aead.NonceSize()], id[aead.NonceSize():]
+	plaintext, err := aead.Open(nil, nonce, ciphertext, rpIDHash[:])
+	if err != nil {
+		return nil
+	}
+	defer clear(plaintext)
+	var v sealed
+	if err := cbor.Unmarshal(plaintext, &v); err != nil {
+		return nil
+	}
+	defer clear(v.Key)
+	key, err := parseSigningKey(v.Algorithm, v.Key)
+	if err != nil {
+		return nil
+	}
+	return &credential{id: bytes.Clone(id), rpIDHash: rpIDHash, key: key, protect: v.Protect}
+}
+
+func (s *state) sealer() (cipher.AEAD, error) {
+	key, err := s.derive("credential ID")
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+// locate returns the credential with an ID if it is this key's and bound to
+// the relying party, and nil otherwise.
+func (s *state) locate(id []byte, rpIDHash [32]byte) *credential {
+	for _, c := range s.credentials {
+		if bytes.Equal(c.id, id) && c.rpIDHash == rpIDHash {
+			return c
+		}
+	}
+	return s.unseal(id, rpIDHash)
+}
+
+// store gives a credential its ID and writes it down. A discoverable one
+// replaces that of the same account (§6.1.2 step 17). It reports false if
+// there is no room.
+func (s *state) store(c *credential, capacity int) (ok bool, err error) {
+	var recs []record
+	if c.discoverable {
+		for _, old := range s.credentials {
+			if old.discoverable && old.rpID == c.rpID && bytes.Equal(old.user.id, c.user.id) {
+				recs = append(recs, record{Kind: kindCredential, Key: old.id})
+			}
+		}
+	}
+	if len(s.credentials)-len(recs) >= capacity {
+		return false, nil
+	}
+	c.id = randomBytes(storedIDLength)
+	c.created = s.nextCreated()
+	rec, err := c.record()
+	if err != nil {
+		return false, err
+	}
+	return true, s.commit(append(recs, rec)...)
+}
+
+// A signingKey is a private key and the algorithm it is for.
+type signingKey struct {
+	algorithm cose.Algorithm
+	crypto.Signer
+}
+
+const rsaBits = 2048
+
+var errCannotSign = errors.New("cannot sign with the algorithm")
+
+// curveOf returns the curve and the hash of an ECDSA algorithm.
+func curveOf(alg cose.Algorithm) (elliptic.Curve, crypto.Hash) {
+	switch alg {
+	case cose.ES256, cose.ESP256:
+		return elliptic.P256(), crypto.SHA256
+	case cose.ES384, cose.ESP384:
+		return elliptic.P384(), crypto.SHA384
+	case cose.ES512, cose.ESP512:
+		return elliptic.P521(), crypto.SHA512
+	}
+	return nil, 0
+}
+
+func isEd25519(alg cose.Algorithm) bool { return alg == cose.EdDSA || alg == cose.AlgorithmEd25519 }
+
+func canSign(alg cose.Algorithm) bool {
+	curve, _ := curveOf(alg)
+	return curve != nil || isEd25519(alg) || alg == cose.RS256
+}
+
+// newSigningKey generates a key for an algorithm that canSign.
+func newSigningKey(alg cose.Algorithm) (signingKey, error) {
+	var key crypto.Signer
+	var err error
+	if curve, _ := curveOf(alg); curve != nil {
+		key, err = ecdsa.GenerateKey(curve, rand.Reader)
+	} else if isEd25519(alg) {
+		_, key, err = ed25519.GenerateKey(rand.Reader)
+	} else {
+		key, err = rsa.GenerateKey(rand.Reader, rsaBits)
+	}
+	return signingKey{alg, key}, err
+}
+
+// marshal returns the private key: the scalar of an elliptic curve, the seed of
+// Ed25519, PKCS #1 of RSA.
+func (k signingKey) marshal() ([]byte, error) {
+	switch key := k.Signer.(type) {
+	case *ecdsa.PrivateKey:
+		return key.Bytes()
+	case ed25519.PrivateKey:
+		return key.Seed(), nil
+	case *rsa.PrivateKey:
+		return x509.MarshalPKCS1PrivateKey(key), nil
+	}
+	return nil, errCannotSign
+}
+
+func parseSigningKey(alg cose.Algorithm, data []byte) (signingKey, error) {
+	var key crypto.Signer
+	var err error
+	if curve, _ := curveOf(alg); curve != nil {
+		key, err = ecdsa.ParseRawPrivateKey(curve, data)
+	} else if isEd25519(alg) && len(data) == ed25519.SeedSize {
+		key = ed25519.NewKeyFromSeed(data)
+	} else if alg == cose.RS256 {
+		key, err = x509.ParsePKCS1PrivateKey(data)
+	} else {
+		err = fmt.Errorf("%w: %v", errCannotSign, alg)
+	}
+	return signingKey{alg, key}, err
+}
+
+// sign signs the concatenation of message.
+func (k signingKey) sign(message ...[]byte) ([]byte, error) {
+	data := bytes.Join(message, nil)
+	if isEd25519(k.algorithm) {
+		return k.Sign(rand.Reader, data, crypto.Hash(0))
+	}
+	hash := crypto.SHA256
+	if curve, h := curveOf(k.algorithm); curve != nil {
+		hash = h
+	}
+	digest := hash.New()
+	digest.Write(data)
+	return k.Sign(rand.Reader, digest.Sum(nil), hash)
+}
+
+// coseKey returns the public key as a COSE_Key.
+func (k signingKey) coseKey() ([]byte, error) {
+	key, err := cose.NewKey(k.algorithm, k.Public())
+	if err != nil {
+		return nil, err
+	}
+	return key.MarshalCBOR()
+}
+
+// randomBytes returns n random bytes.
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b) // never fails
+	return b
+}

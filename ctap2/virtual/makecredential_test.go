@@ -1,0 +1,310 @@
+package virtual
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"slices"
+	"testing"
+
+	"github.com/tapstone/fido/cose"
+	"github.com/tapstone/fido/internal/cbor"
+	"github.com/tapstone/fido/internal/ctap"
+	"github.com/tapstone/fido/pin"
+)
+
+func TestMakeCredentialRefused(t *testing.T) {
+	long := bytes.Repeat([]byte{1}, 129)
+	for _, test := range []struct {
+		name   string
+		want   byte
+		change params
+		cfg    Config
+	}{
+		{"no clientDataHash", ctap.StatusMissingParameter, params{1: nil}, Config{}},
+		{"no rp", ctap.StatusMissingParameter, params{2: nil}, Config{}},
+		{"no user", ctap.StatusMissingParameter, params{3: nil}, Config{}},
+		{"no pubKeyCredParams", ctap.StatusMissingParameter, params{4: nil}, Config{}},
+		{"no rp.id", ctap.StatusMissingParameter, params{2: names{"name": "x"}}, Config{}},
+		{"no user.id", ctap.StatusMissingParameter, params{3: names{"name": "x"}}, Config{}},
+		{"clientDataHash of text", ctap.StatusCBORUnexpectedType, params{1: "hash"}, Config{}},
+		{"clientDataHash of integers", ctap.StatusCBORUnexpectedType, params{1: make([]int, 32)}, Config{}},
+		{"clientDataHash of 31 bytes", ctap.StatusInvalidLength, params{1: testHash[1:]}, Config{}},
+		{"rp of text", ctap.StatusCBORUnexpectedType, params{2: testRPID}, Config{}},
+		{"rp.id of bytes", ctap.StatusCBORUnexpectedType, params{2: names{"id": []byte(testRPID)}}, Config{}},
+		{"rp.name of integer", ctap.StatusCBORUnexpectedType, params{2: names{"id": testRPID, "name": 1}}, Config{}},
+		{"user an array", ctap.StatusCBORUnexpectedType, params{3: []int{}}, Config{}},
+		{"user.id of text", ctap.StatusCBORUnexpectedType, params{3: names{"id": "ada"}}, Config{}},
+		{"user.id null", ctap.StatusCBORUnexpectedType, params{3: names{"id": cbor.RawMessage{0xF6}}}, Config{}},
+		{"user.id empty", ctap.StatusInvalidLength, params{3: names{"id": []byte{}}}, Config{}},
+		{"user.id of 65 bytes", ctap.StatusInvalidLength, params{3: names{"id": long[:65]}}, Config{}},
+		{"displayName of bytes", ctap.StatusCBORUnexpectedType, params{3: names{"id": []byte{1}, "displayName": []byte{1}}}, Config{}},
+		{"pubKeyCredParams a map", ctap.StatusCBORUnexpectedType, params{4: names{}}, Config{}},
+		{"pubKeyCredParams of integers", ctap.StatusCBORUnexpectedType, params{4: []int{-7}}, Config{}},
+		{"pubKeyCredParams empty", ctap.StatusUnsupportedAlgorithm, params{4: []names{}}, Config{}},
+		{"alg of text", ctap.StatusCBORUnexpectedType, params{4: []names{{"alg": "ES256", "type": "public-key"}}}, Config{}},
+		{"no alg", ctap.StatusInvalidCBOR, params{4: []names{{"type": "public-key"}}}, Config{}},
+		{"no type", ctap.StatusInvalidCBOR, params{4: []names{{"alg": -7}}}, Config{}},
+		{"bad element behind a good one", ctap.StatusInvalidCBOR, params{4: []names{{"alg": -7, "type": "public-key"}, {"alg": -8}}}, Config{}},
+		{"unknown algorithm", ctap.StatusUnsupportedAlgorithm, params{4: []names{{"alg": -257, "type": "public-key"}}}, Config{}},
+		{"unknown type", ctap.StatusUnsupportedAlgorithm, params{4: []names{{"alg": -7, "type": "private-key"}}}, Config{}},
+		{"excludeList a map", ctap.StatusCBORUnexpectedType, params{5: names{}}, Config{}},
+		{"excludeList without id", ctap.StatusMissingParameter, params{5: []names{{"type": "public-key"}}}, Config{}},
+		{"excludeList without type", ctap.StatusMissingParameter, params{5: []names{{"id": []byte{1}}}}, Config{}},
+		{"excludeList with transports of text", ctap.StatusCBORUnexpectedType, params{5: []names{{"id": []byte{1}, "type": "public-key", "transports": "usb"}}}, Config{}},
+		{"excludeList too long", ctap.StatusLimitExceeded, exclude(long[:1], long[:1], long[:1]), Config{MaxCredentialCountInList: 2}},
+		{"excludeList with a long ID", ctap.StatusLimitExceeded, exclude(long), Config{}},
+		{"extensions an array", ctap.StatusCBORUnexpectedType, params{6: []int{}}, Config{}},
+		{"options an array", ctap.StatusCBORUnexpectedType, params{7: []int{}}, Config{}},
+		{"option of integer", ctap.StatusCBORUnexpectedType, params{7: names{"rk": 1}}, Config{}},
+		{"up false", ctap.StatusInvalidOption, params{7: names{"up": false}}, Config{}},
+		{"rk unsupported", ctap.StatusUnsupportedOption, residentKey(), Config{NoResidentKeys: true}},
+		{"uv unsupported", ctap.StatusInvalidOption, params{7: names{"uv": true}}, Config{}},
+		{"uv unsupported in 2.0", ctap.StatusUnsupportedOption, params{7: names{"uv": true}}, Config{Level: CTAP20}},
+		{"uv not configured", ctap.StatusInvalidOption, params{7: names{"uv": true}}, Config{BuiltInUV: UVNotConfigured}},
+		{"pinUvAuthParam of text", ctap.StatusCBORUnexpectedType, params{8: "x"}, Config{}},
+		{"pinUvAuthParam without protocol", ctap.StatusMissingParameter, params{8: testHash}, Config{}},
+		{"pinUvAuthParam with unknown protocol", ctap.StatusInvalidParameter, params{8: testHash, 9: 3}, Config{}},
+		{"pinUvAuthParam with other protocol", ctap.StatusInvalidParameter, params{8: testHash, 9: 2}, Config{PINProtocols: []pin.Protocol{1}}},
+		{"pinUvAuthParam without any UV", ctap.StatusInvalidParameter, params{8: []byte{}, 9: 1}, Config{NoClientPIN: true}},
+		{"pinUvAuthProtocol negative", ctap.StatusCBORUnexpectedType, params{8: testHash, 9: -1}, Config{}},
+		{"pinUvAuthParam wrong", ctap.StatusPINAuthInvalid, params{8: testHash, 9: 2}, Config{PIN: testPIN}},
+		{"no pinUvAuthParam, no PIN", ctap.StatusPINNotSet, params{8: []byte{}, 9: 1}, Config{}},
+		{"no pinUvAuthParam, PIN", ctap.StatusPINInvalid, params{8: []byte{}}, Config{PIN: testPIN}},
+		{"enterpriseAttestation", ctap.StatusInvalidParameter, params{10: 1}, Config{}},
+		{"attestation formats of text", ctap.StatusCBORUnexpectedType, params{11: "none"}, Config{}},
+
+		{"rk with a PIN", ctap.StatusPUATRequired, residentKey(), Config{PIN: testPIN}},
+		{"rk with UV alone", ctap.StatusOperationDenied, residentKey(), Config{BuiltInUV: UVConfigured, NoClientPIN: true}},
+		{"rk with a PIN without mc", ctap.StatusOperationDenied, residentKey(), Config{PIN: testPIN, NoMCGAPermissionsWithClientPIN: true}},
+		{"without makeCredUvNotRqd", ctap.StatusPUATRequired, nil, Config{PIN: testPIN, UVRequiredForNonDiscoverable: true}},
+		{"2.0 with a PIN", ctap.StatusPUATRequired, nil, Config{PIN: testPIN, Level: CTAP20}},
+		{"alwaysUv without PIN", ctap.StatusPUATRequired, nil, Config{AlwaysUV: true}},
+		{"alwaysUv with PIN", ctap.StatusPUATRequired, nil, Config{AlwaysUV: true, PIN: testPIN}},
+		{"alwaysUv with nothing", ctap.StatusOperationDenied, nil, Config{AlwaysUV: true, NoClientPIN: true}},
+		{"alwaysUv, PIN without mc", ctap.StatusOperationDenied, nil, Config{AlwaysUV: true, PIN: testPIN, NoMCGAPermissionsWithClientPIN: true}},
+
+		{"declined", ctap.StatusOperationDenied, nil, Config{Presence: Refuse}},
+		{"locked out", ctap.StatusOperationDenied, nil, Config{Presence: func(context.Context, Prompt) Answer { return LockOut }}},
+		{"ignored", ctap.StatusOperationDenied, nil, Config{Presence: func(context.Context, Prompt) Answer { return Nothing }}},
+		{"no pinUvAuthParam, declined", ctap.StatusOperationDenied, params{8: []byte{}}, Config{Presence: Refuse}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			key := newKey(t, test.cfg)
+			key.refused(test.want, ctap.CmdMakeCredential, makeRequest(test.change))
+			if n := len(key.state.credentials); n != 0 {
+				t.Errorf("%d credentials stored", n)
+			}
+		})
+	}
+}
+
+func TestMakeCredential(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change params
+		cfg    Config
+		alg    cose.Algorithm
+		flags  byte
+	}{
+		{"plain", nil, Config{}, cose.ES256, flagUP | flagAT},
+		{"discoverable", residentKey(), Config{}, cose.ES256, flagUP | flagAT},
+		{"options spelled out", params{7: names{"rk": false, "up": true, "uv": false, "unknown": 1}}, Config{}, cose.ES256, flagUP | flagAT},
+		{"key's order does not matter", params{4: []names{{"alg": 1, "type": "x"}, {"alg": -8, "type": "public-key"}, {"alg": -7, "type": "public-key"}}}, Config{}, cose.EdDSA, flagUP | flagAT},
+		{"2.0 ignores enterpriseAttestation", params{10: 1}, Config{Level: CTAP20}, cose.ES256, flagUP | flagAT},
+		{"no protection, so the parameter is not looked at", params{8: testHash, 9: 1}, Config{}, cose.ES256, flagUP | flagAT},
+		{"no PIN needed", nil, Config{PIN: testPIN}, cose.ES256, flagUP | flagAT},
+		{"built-in UV", params{7: names{"uv": true, "rk": true}}, Config{BuiltInUV: UVConfigured}, cose.ES256, flagUP | flagUV | flagAT},
+		{"built-in UV by alwaysUv", nil, Config{BuiltInUV: UVConfigured, AlwaysUV: true}, cose.ES256, flagUP | flagUV | flagAT},
+		{"extension unknown", params{6: names{"telepathy": true}}, Config{}, cose.ES256, flagUP | flagAT},
+		{"extension switched off", params{6: names{"credProtect": 3}}, Config{Extensions: []string{}}, cose.ES256, flagUP | flagAT},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var c counter
+			test.cfg.Presence, test.cfg.Verification = c.person, c.person
+			key := newKey(t, test.cfg)
+			cred := key.make(test.change)
+			key.wantFlags(cred, test.flags)
+			if c.took() != 1 {
+				t.Errorf("the person was asked %d times", c.took())
+			}
+			if cred.key.Algorithm != test.alg || cred.signCount != 0 || !bytes.Equal(cred.aaguid, defaultAAGUID[:]) {
+				t.Errorf("credential %+v", cred)
+			}
+			if len(cred.id) > key.cfg.MaxCredentialIDLength {
+				t.Errorf("ID of %d bytes", len(cred.id))
+			}
+			d, _ := key.assert(cred, allow(cred.id))
+			if d.signCount != 1 {
+				t.Errorf("signature counter %d", d.signCount)
+			}
+		})
+	}
+}
+
+func TestAlgorithms(t *testing.T) {
+	algorithms := []cose.Algorithm{
+		cose.ES256, cose.ES384, cose.ES512, cose.EdDSA, cose.RS256,
+		cose.ESP256, cose.ESP384, cose.ESP512, cose.AlgorithmEd25519,
+	}
+	key := newKey(t, Config{Algorithms: algorithms, Attestation: AttestationSelf})
+	for _, alg := range algorithms {
+		t.Run(alg.String(), func(t *testing.T) {
+			request := makeRequest(params{4: []names{{"alg": alg, "type": "public-key"}}})
+			var heard []byte
+			status, m := key.exchange(t.Context(), message(t, ctap.CmdMakeCredential, request), func(b byte) { heard = append(heard, b) })
+			if status != ctap.StatusOK {
+				t.Fatalf("status %#02x", status)
+			}
+			if slow := slices.Contains(heard, ctap.KeepaliveProcessing); slow != (alg == cose.RS256) {
+				t.Errorf("keepalives %v", heard)
+			}
+			cred := key.parseAuthData(m)
+			if cred.key.Algorithm != alg {
+				t.Errorf("algorithm %v", cred.key.Algorithm)
+			}
+			statement := value[names](t, m, 3)
+			if err := cred.key.Verify(slices.Concat(cred.raw, testHash), statement["sig"].([]byte)); err != nil {
+				t.Errorf("self attestation: %v", err)
+			}
+			key.assert(cred, allow(cred.id))
+		})
+	}
+	// What did not fit into its ID was stored, and is nonetheless not
+	// discoverable.
+	if n := len(key.state.credentials); n != 1 {
+		t.Errorf("%d credentials stored", n)
+	}
+	key.refused(ctap.StatusNoCredentials, ctap.CmdGetAssertion, assertRequest())
+}
+
+func TestBasicAttestation(t *testing.T) {
+	key := newKey(t, Config{AAGUID: [16]byte{9, 8, 7}})
+	m := key.ok(ctap.CmdMakeCredential, makeRequest())
+	if format := value[string](t, m, 1); format != "packed" {
+		t.Fatalf("format %q", format)
+	}
+	var statement struct {
+		Alg cose.Algorithm `cbor:"alg"`
+		Sig []byte         `cbor:"sig"`
+		X5C [][]byte       `cbor:"x5c"`
+	}
+	if err := cbor.Unmarshal(m[3], &statement); err != nil {
+		t.Fatal(err)
+	}
+	if len(statement.X5C) != 1 {
+		t.Fatalf("%d certificates", len(statement.X5C))
+	}
+	leaf, err := x509.ParseCertificate(statement.X5C[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(key.AttestationRoot())
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+		t.Error(err)
+	}
+	if leaf.Version != 3 || leaf.IsCA || !leaf.BasicConstraintsValid ||
+		!slices.Equal(leaf.Subject.OrganizationalUnit, []string{"Authenticator Attestation"}) ||
+		len(leaf.Subject.Country) != 1 || len(leaf.Subject.Organization) != 1 || leaf.Subject.CommonName == "" {
+		t.Errorf("certificate breaks the rules of packed attestation: %v", leaf.Subject)
+	}
+	wantAAGUID := append([]byte{0x04, 0x10}, key.cfg.AAGUID[:]...)
+	found := slices.ContainsFunc(leaf.Extensions, func(e pkix.Extension) bool {
+		return e.Id.Equal(oidAAGUID) && !e.Critical && bytes.Equal(e.Value, wantAAGUID)
+	})
+	if !found {
+		t.Errorf("certificate without AAGUID: %v", leaf.Extensions)
+	}
+	data := slices.Concat(value[[]byte](t, m, 2), testHash)
+	if err := cose.Verify(statement.Alg, leaf.PublicKey, data, statement.Sig); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNoAttestation(t *testing.T) {
+	key := newKey(t, Config{Attestation: AttestationNone})
+	if key.AttestationRoot() != nil {
+		t.Error("a root without basic attestation")
+	}
+	check := func(m members, want string) {
+		t.Helper()
+		format, statement := value[string](t, m, 1), value[names](t, m, 3)
+		if format != want || (len(statement) == 0) != (want == "none") {
+			t.Errorf("attestation %q %v", format, statement)
+		}
+	}
+	check(key.ok(ctap.CmdMakeCredential, makeRequest()), "none")
+
+	// A platform that wants no other than "none" gets it (§6.1.2 step 19).
+	key = newKey(t, Config{})
+	check(key.ok(ctap.CmdMakeCredential, makeRequest(params{11: []string{"none"}})), "none")
+	check(key.ok(ctap.CmdMakeCredential, makeRequest(params{11: []string{"tpm", "none"}})), "packed")
+	check(key.ok(ctap.CmdMakeCredential, makeRequest(params{11: []string{}})), "packed")
+	key = newKey(t, Config{Level: CTAP21})
+	check(key.ok(ctap.CmdMakeCredential, makeRequest(params{11: []string{"none"}})), "packed")
+}
+
+func TestExcludeList(t *testing.T) {
+	var c counter
+	key := newKey(t, Config{Presence: c.person})
+	sealed, stored := key.make(), key.make(residentKey())
+	c.took()
+	for name, id := range map[string][]byte{"sealed": sealed.id, "stored": stored.id} {
+		for _, person := range []Person{Touch, Refuse, func(context.Context, Prompt) Answer { return Nothing }} {
+			c.next = person
+			key.refused(ctap.StatusCredentialExcluded, ctap.CmdMakeCredential, makeRequest(exclude([]byte{1}, id)))
+			if n := c.took(); n != 1 {
+				t.Errorf("%s: the person was asked %d times", name, n)
+			}
+		}
+	}
+	c.next = nil
+	key.make(exclude([]byte{1}, bytes.Repeat([]byte{1}, len(sealed.id))))
+	key.make(params{5: []names{{"id": sealed.id, "type": "private-key"}}})
+	// Another relying party's credential is none of this one's.
+	key.ok(ctap.CmdMakeCredential, makeRequest(exclude(sealed.id), params{2: names{"id": "example.net"}}))
+	key.ok(ctap.CmdMakeCredential, makeRequest(exclude(stored.id), params{2: names{"id": "example.net"}}))
+}
+
+// The user was there already, in getting the token: no second touch.
+func TestExcludeListUserPresent(t *testing.T) {
+	var c counter
+	key := newKey(t, Config{BuiltInUV: UVConfigured, Presence: c.person})
+	cred := key.make()
+	c.took()
+	token := key.uvToken(permMC)
+	key.refused(ctap.StatusCredentialExcluded, ctap.CmdMakeCredential,
+		makeRequest(exclude(cred.id), withToken(ctap.CmdMakeCredential, pin.Two, token)))
+	key.refused(ctap.StatusCredentialExcluded, ctap.CmdMakeCredential, makeRequest(exclude(cred.id), params{7: names{"uv": true}}))
+	if n := c.took(); n != 0 {
+		t.Errorf("the person was asked for a touch %d times", n)
+	}
+}
+
+func TestKeyStoreFull(t *testing.T) {
+	key := newKey(t, Config{Credentials: 2, Algorithms: []cose.Algorithm{cose.ES256, cose.RS256}})
+	key.make(residentKey(), account("a", "a"))
+	key.make(residentKey(), account("b", "b"))
+	key.refused(ctap.StatusKeyStoreFull, ctap.CmdMakeCredential, makeRequest(residentKey(), account("c", "c")))
+	key.refused(ctap.StatusKeyStoreFull, ctap.CmdMakeCredential, makeRequest(params{4: []names{{"alg": -257, "type": "public-key"}}}))
+	key.make(account("c", "c"))                // needs no room
+	key.make(residentKey(), account("b", "B")) // takes the place of the other
+	if n := value[int](t, key.ok(ctap.CmdGetInfo, nil), infoRemainingDiscoverableCredentials); n != 0 {
+		t.Errorf("room for %d credentials", n)
+	}
+}
+
+func TestOverwrite(t *testing.T) {
+	key := newKey(t, Config{})
+	server := key.make()
+	old := key.make(residentKey())
+	again := key.make(residentKey())
+	key.assert(again)
+	key.refused(ctap.StatusNoCredentials, ctap.CmdGetAssertion, assertRequest(allow(old.id)))
+	key.assert(server, allow(server.id))
+	// Another relying party may know the same account.
+	key.ok(ctap.CmdMakeCredential, makeRequest(residentKey(), params{2: names{"id": "example.net"}}))
+	key.assert(again)
+}

@@ -1,0 +1,182 @@
+package virtual
+
+import (
+	"context"
+	"time"
+
+	"github.com/tapstone/fido/internal/ctap"
+)
+
+// A Person is asked each time the key waits for the human in front of it, and
+// returns what he or she does. It is called in a goroutine of its own. When ctx
+// ends, because the platform cancelled, time is up, or the key lost its power,
+// nobody is interested any more, and it must return.
+type Person func(ctx context.Context, prompt Prompt) Answer
+
+// A Prompt says what a person is asked for.
+type Prompt struct {
+	// Command is the command byte of the request that asks.
+	Command byte
+	// Verification tells a request to verify the user (a finger on the
+	// sensor) from one for a touch.
+	Verification bool
+	// RPID is the relying party that it is for; empty where there is none, as
+	// in a reset.
+	RPID string
+	// UserName is the name of the account that makeCredential is for, if the
+	// request has one.
+	UserName string
+}
+
+// An Answer is what a person does.
+type Answer uint8
+
+const (
+	// Nothing: the person goes away; the key does not wait until time is up.
+	Nothing Answer = iota
+	// Approve: a touch, or the right finger.
+	Approve
+	// Deny: the person says no, or it is the wrong finger.
+	Deny
+	// LockOut: wrong fingers until no try is left (uvRetries 0). For a touch
+	// it is the same as Deny.
+	LockOut
+)
+
+// Touch is a Person who touches the key at once, with the right finger.
+func Touch(context.Context, Prompt) Answer { return Approve }
+
+// Refuse is a Person who says no to a touch, and has the wrong finger.
+func Refuse(context.Context, Prompt) Answer { return Deny }
+
+// Ignore is a Person who does nothing until time is up.
+func Ignore(ctx context.Context, _ Prompt) Answer {
+	<-ctx.Done()
+	return Nothing
+}
+
+// TouchAfter returns a Person who touches the key after a while.
+func TouchAfter(d time.Duration) Person {
+	return func(ctx context.Context, _ Prompt) Answer {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return Approve
+		case <-ctx.Done():
+			return Nothing
+		}
+	}
+}
+
+// orTouch returns the person, or the one that nil stands for.
+func (p Person) orTouch() Person {
+	if p == nil {
+		return Touch
+	}
+	return p
+}
+
+// SetPresence changes the person who is asked to touch the key, from the next
+// time on. Nil is Touch.
+func (a *Authenticator) SetPresence(p Person) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.presence = p.orTouch()
+}
+
+// SetVerification changes the person whom built-in user verification asks,
+// from the next time on. Nil is Touch.
+func (a *Authenticator) SetVerification(p Person) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.verification = p.orTouch()
+}
+
+// keepaliveInterval is how often a key that waits says so (§11.2.9.1.6).
+const keepaliveInterval = 100 * time.Millisecond
+
+// ask waits for the person that prompt is for. It returns Nothing when time is
+// up, and an error if the platform cancels or the key loses its power first.
+func (a *Authenticator) ask(op *operation, prompt Prompt) (Answer, error) {
+	prompt.Command = op.command
+	a.mu.Lock()
+	person := a.presence
+	if prompt.Verification {
+		person = a.verification
+	}
+	a.mu.Unlock()
+
+	op.keepalive(ctap.KeepaliveUPNeeded) // the key blinks, and then somebody acts
+	ctx, cancel := context.WithCancel(op.ctx)
+	defer cancel()
+	answers := make(chan Answer, 1)
+	go func() { answers <- person(ctx, prompt) }()
+
+	timeout := time.NewTimer(a.cfg.PresenceTimeout)
+	defer timeout.Stop()
+	tick := time.NewTicker(keepaliveInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case answer := <-answers:
+			if answer == Nothing && op.ctx.Err() != nil {
+				return Nothing, refusal(ctap.StatusKeepaliveCancel)
+			}
+			return answer, nil
+		case <-tick.C:
+			op.keepalive(ctap.KeepaliveUPNeeded)
+		case <-timeout.C:
+			return Nothing, nil
+		case <-op.power.Done():
+			return Nothing, context.Cause(op.power)
+		case <-op.ctx.Done():
+			// A touch that came first counts: the operation was decided.
+			select {
+			case answer := <-answers:
+				if answer != Nothing {
+					return answer, nil
+				}
+			default:
+			}
+			return Nothing, refusal(ctap.StatusKeepaliveCancel)
+		}
+	}
+}
+
+// touch requests evidence of user interaction.
+func (a *Authenticator) touch(op *operation, prompt Prompt) (Answer, error) {
+	if a.cfg.NoUserPresence {
+		return Approve, nil
+	}
+	return a.ask(op, prompt)
+}
+
+// consent is touch for makeCredential and getAssertion, whose algorithms
+// answer OPERATION_DENIED both to a person who declines and to one who does
+// nothing (§6.1.2 steps 1 and 14, §6.2.2 steps 1 and 9). USER_ACTION_TIMEOUT is
+// for the commands that say so.
+func (a *Authenticator) consent(op *operation, prompt Prompt) error {
+	answer, err := a.touch(op, prompt)
+	if err != nil {
+		return err
+	}
+	if answer != Approve {
+		return refusal(ctap.StatusOperationDenied)
+	}
+	return nil
+}
+
+// confirm is touch for the commands that tell a person who declines from one
+// who does nothing (§6.6, §6.9).
+func (a *Authenticator) confirm(op *operation) error {
+	switch answer, err := a.touch(op, Prompt{}); {
+	case err != nil:
+		return err
+	case answer == Approve:
+		return nil
+	case answer == Nothing:
+		return refusal(ctap.StatusUserActionTimeout)
+	}
+	return refusal(ctap.StatusOperationDenied)
+}

@@ -1,0 +1,507 @@
+// Package virtual is a software authenticator: a security key made of Go,
+// written from the CTAP 2.3 specification for the other side of the wire. It
+// keeps credentials, a PIN and retry counters, checks what the specification
+// has an authenticator check, in the order of its algorithms, and says so with
+// the status bytes a real key would use.
+//
+// # A key in your tests
+//
+// The zero Config is a complete, modern key whose owner touches it whenever it
+// blinks. An [Authenticator] has the Exchange and Close methods that package
+// ctap2 asks of a transport, so that it takes the place of an opened device:
+//
+//	dev, err := virtual.New(virtual.Config{PIN: "271828"})
+//	…
+//	defer dev.Close()
+//	key, err := ctap2.Open(ctx, dev, …)
+//
+// No library is needed to talk to one: Exchange takes the message of a CTAP
+// transport, a command byte and a CBOR map, and returns the answer, a status
+// byte and a CBOR map.
+// PlugIn puts the key into a USB port instead, for what speaks CTAPHID.
+//
+// # The person
+//
+// Every wait for a touch asks a [Person], a function. There are ready-made
+// ones: [Touch], [TouchAfter], [Refuse], [Ignore]; one of your own can look at
+// the [Prompt], count, or wait for a channel of your test. SetPresence changes
+// it while the key runs. Nothing in the package sleeps on a clock of its own:
+// inside testing/synctest a thirty-second timeout takes no time.
+//
+//	dev, err := virtual.New(virtual.Config{Presence: virtual.Ignore})
+//	…
+//	dev.SetPresence(virtual.TouchAfter(2 * time.Second))
+//
+// A key with a fingerprint reader is Config{BuiltInUV: virtual.UVConfigured};
+// its reader asks Config.Verification the same way.
+//
+// # Other keys
+//
+// Config takes abilities away one by one, down to Config{Level: CTAP20}, and
+// [Fault] holds the misbehaviours of keys in the field, for programs that must
+// live with them. PowerCycle does what pulling a key out and putting it back
+// does. Config.Path keeps the key in a file, across processes; whoever can read
+// that file has the key.
+//
+// # What it is not
+//
+// It is no place for credentials that matter: its secrets are in the memory of
+// your process, and in the clear in its file.
+package virtual
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tapstone/fido/cose"
+	"github.com/tapstone/fido/internal/ctap"
+	"github.com/tapstone/fido/pin"
+)
+
+// Level is a published level of the protocol.
+type Level int
+
+// The levels a key can have. CTAP 2.2 is missing because no version string was
+// ever defined for it (§6.4).
+const (
+	// CTAP20 keys have no pinUvAuthToken option, know PIN/UV auth protocol one
+	// alone and issue tokens with getPinToken alone, which last until power is
+	// lost; there is no credProtect, no authenticatorSelection, and getInfo
+	// ends at pinUvAuthProtocols.
+	CTAP20 Level = 20
+	// CTAP21 keys lack what getInfo and makeCredential have gained since.
+	CTAP21 Level = 21
+	// CTAP23 is the level of the zero Config.
+	CTAP23 Level = 23
+)
+
+// BuiltInUV says whether a key can verify its user without a platform, by
+// fingerprint say.
+type BuiltInUV uint8
+
+const (
+	// UVNone: there is no such method; getInfo has no option "uv".
+	UVNone BuiltInUV = iota
+	// UVNotConfigured: there is one, and nobody is enrolled: "uv" is false.
+	UVNotConfigured
+	// UVConfigured: there is one and it is ready: "uv" is true.
+	UVConfigured
+)
+
+// Config says what kind of key to build. The zero Config is a complete, modern
+// key: FIDO_2_0, FIDO_2_1 and FIDO_2_3, both PIN/UV auth protocols, a PIN that
+// can be set, discoverable credentials, every extension of this package, basic
+// attestation, and a person who touches it at once. It has no built-in user
+// verification.
+type Config struct {
+	// Path names the file that keeps the key; it is created if it is not
+	// there. Empty: the key lives in memory and is gone with it. What the file
+	// holds of a key it holds on to; the rest of Config is taken from Config
+	// each time.
+	Path string
+
+	// Level is the newest level of the protocol that the key speaks. Zero:
+	// CTAP23.
+	Level Level
+	// AAGUID is the model of the key. Zero: one that stands for this package.
+	AAGUID [16]byte
+	// FirmwareVersion as getInfo reports it. Zero: 1.
+	FirmwareVersion uint64
+	// Transports as getInfo reports them. Nil: "usb".
+	Transports []string
+	// Attestation is the kind of attestation statement that makeCredential
+	// gives. Zero: AttestationBasic.
+	Attestation Attestation
+	// Algorithms that the key can sign with, preferred first, out of ES256,
+	// ES384, ES512, their fully specified twins, EdDSA, Ed25519 and RS256. Nil:
+	// ES256 and EdDSA.
+	Algorithms []cose.Algorithm
+	// Extensions that the key has, by identifier: "credProtect",
+	// "hmac-secret". Nil: all of the key's level. Empty and not nil: none.
+	Extensions []string
+
+	// MaxMsgSize is the length in bytes of the longest message that is not
+	// refused with REQUEST_TOO_LARGE. Zero: 7609, all that CTAPHID can frame.
+	// Below 1024 the key breaks the specification (§6.4).
+	MaxMsgSize int
+	// MaxCredentialCountInList is the most entries that an allowList or an
+	// excludeList may have before it is refused with LIMIT_EXCEEDED. Zero: 8.
+	// CTAP20 keys neither report nor have a limit.
+	MaxCredentialCountInList int
+	// MaxCredentialIDLength is the length in bytes of the longest credential
+	// ID in such a list; longer ones are refused likewise. Zero: 128. The
+	// key's own IDs are shorter than that unless their algorithm is RS256.
+	MaxCredentialIDLength int
+	// Credentials is the number of credentials that fit into the key's
+	// storage; another one is refused with KEY_STORE_FULL. Zero: 25. It counts
+	// discoverable ones, and those of RS256 whose key does not fit into a
+	// credential ID.
+	Credentials int
+
+	// NoResidentKeys: the key makes no discoverable credentials ("rk" false).
+	NoResidentKeys bool
+	// NoUserPresence: the key cannot be touched ("up" false). It asks for no
+	// touch, and does not claim one in authenticator data.
+	NoUserPresence bool
+	// NoClientPIN: the key has no PIN (no option "clientPin").
+	NoClientPIN bool
+	// NoPINUVAuthToken: tokens have no permissions (no option
+	// "pinUvAuthToken"). A PIN then buys a token with getPinToken alone, and
+	// built-in user verification works through the option "uv" alone.
+	NoPINUVAuthToken bool
+	// PINProtocols that the key has, preferred first. Nil: two and one.
+	PINProtocols []pin.Protocol
+	// PIN is set in a key that is new; a reset removes it. Empty: none.
+	PIN string
+	// MinPINLength in Unicode code points. Zero: 4.
+	MinPINLength int
+	// ForcePINChange: the PIN must be changed before it is good for a token.
+	ForcePINChange bool
+	// BuiltInUV is the key's own way to verify the user.
+	BuiltInUV BuiltInUV
+	// UVRequiredForNonDiscoverable takes the option "makeCredUvNotRqd" away:
+	// once the key can verify its user, it does so for every new credential.
+	UVRequiredForNonDiscoverable bool
+	// AlwaysUV: the key verifies its user for everything that needs a touch.
+	AlwaysUV bool
+	// NoMCGAPermissionsWithClientPIN: a PIN buys no token for makeCredential
+	// and getAssertion.
+	NoMCGAPermissionsWithClientPIN bool
+
+	// Presence is the person who is asked to touch the key. Nil: Touch.
+	Presence Person
+	// Verification is the person who is asked for a finger, or whatever
+	// BuiltInUV is. Nil: Touch, which is the right finger.
+	Verification Person
+	// PresenceTimeout is how long the key waits for a person. Zero: 30 s.
+	PresenceTimeout time.Duration
+	// ResetWindow is how long after power-up a reset is allowed. Zero: 10 s,
+	// as the specification demands of keys without a display (§6.6).
+	// Negative: without end.
+	ResetWindow time.Duration
+
+	// Faults are the misbehaviours that the key has. Zero: none.
+	Faults Fault
+}
+
+// defaultAAGUID is the model of this package's keys, a random UUID.
+var defaultAAGUID = [16]byte{0x6d, 0x8a, 0x1c, 0x52, 0x1f, 0x0e, 0x4b, 0x3a, 0x9c, 0x37, 0x5e, 0xd1, 0x20, 0x44, 0xf6, 0xb9}
+
+// withDefaults returns the configuration with nothing left to default, on
+// slices of its own.
+func (c Config) withDefaults() Config {
+	set(&c.Level, CTAP23)
+	set(&c.AAGUID, defaultAAGUID)
+	set(&c.FirmwareVersion, 1)
+	set(&c.MaxMsgSize, ctap.MaxFramedMessage)
+	set(&c.MaxCredentialCountInList, 8)
+	set(&c.MaxCredentialIDLength, 128)
+	set(&c.Credentials, 25)
+	set(&c.MinPINLength, ctap.PINDefaultMinLength)
+	set(&c.PresenceTimeout, 30*time.Second)
+	set(&c.ResetWindow, 10*time.Second)
+	c.Transports = orDefault(c.Transports, "usb")
+	c.Algorithms = orDefault(c.Algorithms, cose.ES256, cose.EdDSA)
+	if c.Extensions == nil {
+		c.Extensions = extensionsOf(c.Level)
+	}
+	c.Extensions = slices.Clone(c.Extensions)
+	if c.Level == CTAP20 {
+		c.NoPINUVAuthToken = true
+		c.UVRequiredForNonDiscoverable = true
+		c.PINProtocols = orDefault(c.PINProtocols, pin.One)
+	}
+	c.PINProtocols = orDefault(c.PINProtocols, pin.Two, pin.One)
+	c.Presence = c.Presence.orTouch()
+	c.Verification = c.Verification.orTouch()
+	return c
+}
+
+// set gives a field that was left zero its default.
+func set[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func orDefault[T any](list []T, values ...T) []T {
+	if list == nil {
+		return values
+	}
+	return slices.Clone(list)
+}
+
+// check reports what is wrong with a configuration that has its defaults.
+func (c *Config) check() error {
+	if c.Level != CTAP20 && c.Level != CTAP21 && c.Level != CTAP23 {
+		return fmt.Errorf("virtual: Config.Level %d is none of CTAP20, CTAP21, CTAP23", c.Level)
+	}
+	if c.Level == CTAP20 && (c.AlwaysUV || c.NoMCGAPermissionsWithClientPIN || c.ForcePINChange) {
+		return errors.New("virtual: Config has an option that CTAP 2.0 did not have")
+	}
+	for _, alg := range c.Algorithms {
+		if !canSign(alg) {
+			return fmt.Errorf("virtual: Config.Algorithms: cannot sign with %v", alg)
+		}
+	}
+	known := extensionsOf(c.Level)
+	for _, id := range c.Extensions {
+		if !slices.Contains(known, id) {
+			return fmt.Errorf("virtual: Config.Extensions: no extension %q at this level", id)
+		}
+	}
+	for i, p := range c.PINProtocols {
+		if !p.Known() || slices.Contains(c.PINProtocols[:i], p) || c.Level == CTAP20 && p != pin.One {
+			return fmt.Errorf("virtual: Config.PINProtocols: unknown, listed twice or not of this level: %v", p)
+		}
+	}
+	if c.MaxMsgSize < 0 || c.MaxCredentialCountInList < 0 || c.MaxCredentialIDLength < 0 || c.Credentials < 0 || c.PresenceTimeout < 0 {
+		return errors.New("virtual: Config has a negative limit")
+	}
+	if c.MinPINLength < ctap.PINDefaultMinLength || c.MinPINLength > ctap.PINMaxBytes {
+		return errors.New("virtual: Config.MinPINLength is not from 4 to 63")
+	}
+	if c.BuiltInUV > UVConfigured || c.Attestation > AttestationNone {
+		return errors.New("virtual: Config.BuiltInUV or Config.Attestation is unknown")
+	}
+	if c.PIN != "" {
+		if c.NoClientPIN {
+			return errors.New("virtual: Config.PIN is set in a key without one")
+		}
+		if err := pin.Check(pin.FromString(c.PIN), c.MinPINLength, 0); err != nil {
+			return fmt.Errorf("virtual: Config.PIN: %w", err)
+		}
+	}
+	return nil
+}
+
+// An Authenticator is a software security key, plugged in from New on. Its
+// methods may be called from several goroutines; it carries out one command at
+// a time, and others wait for their turn.
+type Authenticator struct {
+	cfg        Config
+	extensions []extension
+
+	// turn holds one value while a command runs. All below it, down to mu,
+	// belongs to whoever put it there.
+	turn       chan struct{}
+	state      *state
+	volatile   volatile
+	storageErr error
+
+	mu           sync.Mutex
+	power        context.Context // ends when the key is unplugged or closed, with the reason as its cause
+	unplug       context.CancelCauseFunc
+	closed       bool
+	presence     Person
+	verification Person
+}
+
+// volatile is what a key loses with its power.
+type volatile struct {
+	poweredUp    time.Time
+	keyAgreement map[pin.Protocol]*pin.KeyAgreement
+	token        *token      // the pinUvAuthToken in use, nil if there is none
+	mismatches   int         // wrong PINs in a row
+	assertions   *assertions // what getNextAssertion goes on with, nil if nothing
+}
+
+// New builds the key that cfg describes and plugs it in. With Config.Path it
+// is the one that the file holds. It refuses a Config that contradicts itself,
+// and a file that it cannot read or that another process has open.
+func New(cfg Config) (*Authenticator, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	s, err := openState(&cfg)
+	if err != nil {
+		return nil, fmt.Errorf("virtual: %w", err)
+	}
+	a := &Authenticator{
+		cfg:          cfg,
+		turn:         make(chan struct{}, 1),
+		state:        s,
+		presence:     cfg.Presence,
+		verification: cfg.Verification,
+	}
+	for _, e := range extensions {
+		if slices.Contains(cfg.Extensions, e.id) {
+			a.extensions = append(a.extensions, e)
+		}
+	}
+	if err := a.powerUp(); err != nil {
+		return nil, errors.Join(fmt.Errorf("virtual: %w", err), s.close())
+	}
+	return a, nil
+}
+
+// powerUp starts from a volatile state that is new, and lets commands in.
+func (a *Authenticator) powerUp() error {
+	a.stopUsingToken()
+	a.forgetAssertions()
+	a.volatile = volatile{
+		poweredUp:    time.Now(),
+		keyAgreement: make(map[pin.Protocol]*pin.KeyAgreement),
+	}
+	for _, p := range a.cfg.PINProtocols {
+		if err := a.regenerate(p); err != nil {
+			return err
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.power, a.unplug = context.WithCancelCause(context.Background())
+	return nil
+}
+
+// PowerCycle unplugs the key and plugs it in again. A command under way fails
+// with an error for which errors.Is(err, hid.ErrDeviceGone) holds. Tokens, key
+// agreement keys, the block after three wrong PINs in a row and what
+// getNextAssertion would have returned are gone, and the time in which a reset
+// is allowed starts again. A closed key stays closed.
+func (a *Authenticator) PowerCycle() {
+	a.mu.Lock()
+	a.unplug(fmt.Errorf("virtual: %w", ctap.ErrDeviceGone))
+	a.mu.Unlock()
+	a.turn <- struct{}{}
+	defer func() { <-a.turn }()
+	a.mu.Lock()
+	closed := a.closed
+	a.mu.Unlock()
+	if closed {
+		return
+	}
+	if err := a.powerUp(); err != nil {
+		a.noteStorageError(err)
+	}
+}
+
+// Close unplugs the key for good and closes its file. A command under way, and
+// every later one, fails with an error for which errors.Is(err, hid.ErrClosed)
+// holds. Close returns what first went wrong in storing the key since New, where
+// a command could answer no more than the status OTHER. Closing twice is closing
+// once.
+func (a *Authenticator) Close() error {
+	a.mu.Lock()
+	again := a.closed
+	a.closed = true
+	a.unplug(fmt.Errorf("virtual: %w", ctap.ErrClosed))
+	a.mu.Unlock()
+	a.turn <- struct{}{}
+	defer func() { <-a.turn }()
+	if again {
+		return nil
+	}
+	// A PowerCycle may have plugged it in again between the two locks.
+	a.mu.Lock()
+	a.unplug(fmt.Errorf("virtual: %w", ctap.ErrClosed))
+	a.mu.Unlock()
+	a.stopUsingToken()
+	a.forgetAssertions()
+	if err := errors.Join(a.storageErr, a.state.close()); err != nil {
+		return fmt.Errorf("virtual: %w", err)
+	}
+	return nil
+}
+
+// Exchange carries out one command. The message is a command byte followed by
+// a CBOR map of parameters, which may be absent if there are none; the answer
+// is a status byte followed, if that is 0, by a CBOR map, which is absent if
+// the command has no output.
+//
+// While the command runs, status, if it is not nil, is called with 2 at once
+// and every 100 ms as long as the key waits for a person, and with 1 before it
+// does something that takes long.
+//
+// The end of ctx cancels the command as CTAPHID_CANCEL does: if it is still
+// waiting, for a person or for its turn, the answer is the status
+// KEEPALIVE_CANCEL; if not, it is what it would have been. A bad request too
+// is answered with a status. Exchange returns an error only if the key is
+// closed, or unplugged by PowerCycle meanwhile.
+func (a *Authenticator) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
+	a.mu.Lock()
+	power := a.power
+	a.mu.Unlock()
+	select {
+	case a.turn <- struct{}{}:
+	case <-ctx.Done():
+		return []byte{ctap.StatusKeepaliveCancel}, nil
+	case <-power.Done():
+		return nil, context.Cause(power)
+	}
+	defer func() { <-a.turn }()
+	if power.Err() != nil {
+		return nil, context.Cause(power)
+	}
+	if ctx.Err() != nil {
+		return []byte{ctap.StatusKeepaliveCancel}, nil
+	}
+	answer, err := a.run(&operation{ctx: ctx, power: power, notify: status}, message)
+	var refused refusal
+	switch cause := context.Cause(power); {
+	case err == nil:
+		return answer, nil
+	case errors.As(err, &refused):
+	case cause != nil && errors.Is(err, cause):
+		return nil, cause
+	default:
+		a.noteStorageError(err)
+		refused = ctap.StatusOther
+	}
+	return []byte{byte(refused)}, nil
+}
+
+// noteStorageError remembers the first thing that went wrong where no status
+// says what it was.
+func (a *Authenticator) noteStorageError(err error) {
+	if a.storageErr == nil {
+		a.storageErr = err
+	}
+}
+
+// run carries out one command and returns its answer.
+func (a *Authenticator) run(op *operation, message []byte) ([]byte, error) {
+	if len(message) == 0 {
+		return nil, refusal(ctap.StatusInvalidLength)
+	}
+	op.command = message[0]
+	if op.command != ctap.CmdGetNextAssertion {
+		// A platform must not interleave anything with a stateful command
+		// (§6); a key that has its state still afterwards hides that it did.
+		a.forgetAssertions()
+	}
+	if len(message) > a.cfg.MaxMsgSize {
+		return nil, refusal(ctap.StatusRequestTooLarge)
+	}
+	answer, err := a.dispatch(op, message[1:])
+	if err != nil {
+		return nil, err
+	}
+	return a.encode(op, answer)
+}
+
+func (a *Authenticator) dispatch(op *operation, params []byte) (reply, error) {
+	switch op.command {
+	case ctap.CmdMakeCredential:
+		return a.makeCredential(op, params)
+	case ctap.CmdGetAssertion:
+		return a.getAssertion(op, params)
+	case ctap.CmdGetInfo:
+		return a.getInfo(params)
+	case ctap.CmdClientPIN:
+		return a.clientPIN(op, params)
+	case ctap.CmdReset:
+		return a.reset(op, params)
+	case ctap.CmdGetNextAssertion:
+		return a.getNextAssertion(params)
+	case ctap.CmdSelection:
+		return a.selection(op, params)
+	}
+	return nil, refusal(ctap.StatusInvalidCommand)
+}

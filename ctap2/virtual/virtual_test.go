@@ -1,0 +1,280 @@
+package virtual
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tapstone/fido/cose"
+	"github.com/tapstone/fido/internal/ctap"
+	"github.com/tapstone/fido/pin"
+)
+
+func TestConfigRefused(t *testing.T) {
+	for name, cfg := range map[string]Config{
+		"level":             {Level: 22},
+		"option of a later": {Level: CTAP20, AlwaysUV: true},
+		"algorithm":         {Algorithms: []cose.Algorithm{cose.ES256, cose.PS256}},
+		"extension":         {Extensions: []string{"telepathy"}},
+		"extension, level":  {Level: CTAP20, Extensions: []string{"credProtect"}},
+		"protocol":          {PINProtocols: []pin.Protocol{3}},
+		"protocol, twice":   {PINProtocols: []pin.Protocol{1, 1}},
+		"protocol, level":   {Level: CTAP20, PINProtocols: []pin.Protocol{2}},
+		"limit":             {Credentials: -1},
+		"minimum PIN":       {MinPINLength: 3},
+		"maximum PIN":       {MinPINLength: 64},
+		"UV":                {BuiltInUV: 9},
+		"attestation":       {Attestation: 9},
+		"PIN without PIN":   {PIN: testPIN, NoClientPIN: true},
+		"short PIN":         {PIN: testPIN, MinPINLength: 7},
+	} {
+		if a, err := New(cfg); err == nil {
+			a.Close()
+			t.Errorf("%s: New succeeded", name)
+		}
+	}
+}
+
+func TestExchangeBadMessages(t *testing.T) {
+	key := newKey(t, Config{MaxMsgSize: 1024})
+	for name, test := range map[string]struct {
+		msg  []byte
+		want byte
+	}{
+		"empty":              {nil, ctap.StatusInvalidLength},
+		"unassigned command": {[]byte{0x03}, ctap.StatusInvalidCommand},
+		"vendor command":     {[]byte{0x41, 0xA0}, ctap.StatusInvalidCommand},
+		"too long":           {append([]byte{ctap.CmdGetInfo}, make([]byte, 1024)...), ctap.StatusRequestTooLarge},
+		"no map":             {[]byte{ctap.CmdGetInfo, 0x80}, ctap.StatusCBORUnexpectedType},
+		"half a map":         {[]byte{ctap.CmdMakeCredential, 0xA1}, ctap.StatusInvalidCBOR},
+		"keys out of order":  {[]byte{ctap.CmdGetAssertion, 0xA2, 2, 0, 1, 0}, ctap.StatusInvalidCBOR},
+		"long integer":       {[]byte{ctap.CmdClientPIN, 0xA1, 2, 0x18, 1}, ctap.StatusInvalidCBOR},
+		"duplicate key":      {[]byte{ctap.CmdClientPIN, 0xA2, 2, 1, 2, 1}, ctap.StatusInvalidCBOR},
+		"trailing byte":      {[]byte{ctap.CmdClientPIN, 0xA1, 2, 1, 0}, ctap.StatusInvalidCBOR},
+		"indefinite length":  {[]byte{ctap.CmdClientPIN, 0xBF, 2, 1, 0xFF}, ctap.StatusInvalidCBOR},
+		"parameters absent":  {[]byte{ctap.CmdClientPIN}, ctap.StatusMissingParameter},
+		"null":               {[]byte{ctap.CmdClientPIN, 0xA1, 2, 0xF6}, ctap.StatusCBORUnexpectedType},
+		"unknown members":    {[]byte{ctap.CmdGetInfo, 0xA1, 0x18, 0x77, 0xF6}, ctap.StatusOK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer, err := key.Exchange(t.Context(), test.msg, nil)
+			if err != nil || answer[0] != test.want {
+				t.Fatalf("answer % x, %v; want status %#02x", answer[:1], err, test.want)
+			}
+		})
+	}
+}
+
+func TestClosed(t *testing.T) {
+	a, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.PowerCycle()
+	if _, err := a.Exchange(t.Context(), []byte{ctap.CmdGetInfo}, nil); !errors.Is(err, ctap.ErrClosed) {
+		t.Fatalf("Exchange on a closed key: %v", err)
+	}
+}
+
+func TestKeepalives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := newKey(t, Config{Presence: TouchAfter(350 * time.Millisecond)})
+		var heard []time.Duration
+		start := time.Now()
+		status, _ := key.exchange(t.Context(), []byte{ctap.CmdSelection}, func(status byte) {
+			if status != ctap.KeepaliveUPNeeded {
+				t.Errorf("keepalive %d", status)
+			}
+			heard = append(heard, time.Since(start))
+		})
+		if status != ctap.StatusOK {
+			t.Fatalf("status %#02x", status)
+		}
+		want := []time.Duration{0, 100 * time.Millisecond, 200 * time.Millisecond, 300 * time.Millisecond}
+		if !slices.Equal(heard, want) {
+			t.Fatalf("keepalives at %v, want %v", heard, want)
+		}
+	})
+}
+
+func TestCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := newKey(t, Config{Presence: Ignore})
+		cancelled := func(command byte, parameters any) {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if status, _ := key.exchange(ctx, message(t, command, parameters), nil); status != ctap.StatusKeepaliveCancel {
+				t.Errorf("command %#02x: status %#02x", command, status)
+			}
+		}
+		cancelled(ctap.CmdSelection, nil)
+		cancelled(ctap.CmdReset, nil)
+		cancelled(ctap.CmdMakeCredential, makeRequest())
+		cancelled(ctap.CmdMakeCredential, makeRequest(params{8: []byte{}}))
+		key.SetPresence(Touch)
+		cred := key.make()
+		key.SetPresence(Ignore)
+		cancelled(ctap.CmdGetAssertion, assertRequest(allow(cred.id)))
+		// An excluded credential too: only what the person does is no matter.
+		cancelled(ctap.CmdMakeCredential, makeRequest(exclude(cred.id)))
+
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if status, _ := key.exchange(ctx, []byte{ctap.CmdGetInfo}, nil); status != ctap.StatusKeepaliveCancel {
+			t.Errorf("cancelled before: status %#02x", status)
+		}
+	})
+}
+
+// A touch that comes before the cancellation decides, even if the key learns of
+// both at once.
+func TestCancelAfterTouch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := newKey(t, Config{Presence: TouchAfter(150 * time.Millisecond)})
+		for range 20 { // the key has a choice each time
+			ctx, cancel := context.WithCancel(t.Context())
+			start := time.Now()
+			status, _ := key.exchange(ctx, []byte{ctap.CmdSelection}, func(byte) {
+				if time.Since(start) > 0 {
+					time.Sleep(100 * time.Millisecond)
+					synctest.Wait() // the touch is in
+					cancel()
+				}
+			})
+			if status != ctap.StatusOK {
+				t.Fatalf("status %#02x", status)
+			}
+		}
+	})
+}
+
+func TestOneCommandAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := newKey(t, Config{Presence: TouchAfter(time.Second)})
+		var wg sync.WaitGroup
+		start := time.Now()
+		for range 3 {
+			wg.Go(func() {
+				if status, _ := key.exchange(t.Context(), []byte{ctap.CmdSelection}, nil); status != ctap.StatusOK {
+					t.Errorf("status %#02x", status)
+				}
+			})
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if status, _ := key.exchange(ctx, []byte{ctap.CmdGetInfo}, nil); status != ctap.StatusKeepaliveCancel {
+			t.Errorf("command that waits for its turn: status %#02x", status)
+		}
+		wg.Wait()
+		if d := time.Since(start); d != 3*time.Second {
+			t.Errorf("three touches of a second took %v", d)
+		}
+	})
+}
+
+func TestUnpluggedWhileWaiting(t *testing.T) {
+	for name, test := range map[string]struct {
+		do   func(*Authenticator)
+		want error
+	}{
+		"PowerCycle": {(*Authenticator).PowerCycle, ctap.ErrDeviceGone},
+		"Close":      {func(a *Authenticator) { a.Close() }, ctap.ErrClosed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				key := newKey(t, Config{Presence: Ignore})
+				var wg sync.WaitGroup
+				for range 2 { // one that waits for a touch, one for its turn
+					wg.Go(func() {
+						if _, err := key.Exchange(t.Context(), []byte{ctap.CmdSelection}, nil); !errors.Is(err, test.want) {
+							t.Errorf("Exchange: %v, want %v", err, test.want)
+						}
+					})
+				}
+				synctest.Wait()
+				test.do(key.Authenticator)
+				wg.Wait()
+				if _, err := key.Exchange(t.Context(), []byte{ctap.CmdGetInfo}, nil); (err == nil) != (name == "PowerCycle") {
+					t.Errorf("Exchange afterwards: %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestSelection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := newKey(t, Config{})
+		key.ok(ctap.CmdSelection, nil)
+		key.SetPresence(nil)
+		key.ok(ctap.CmdSelection, nil)
+		key.SetPresence(Refuse)
+		key.refused(ctap.StatusOperationDenied, ctap.CmdSelection, nil)
+		key.SetPresence(Ignore)
+		start := time.Now()
+		key.refused(ctap.StatusUserActionTimeout, ctap.CmdSelection, nil)
+		if d := time.Since(start); d != 30*time.Second {
+			t.Errorf("waited %v", d)
+		}
+		key.refused(ctap.StatusCBORUnexpectedType, ctap.CmdSelection, []int{})
+
+		old := newKey(t, Config{Level: CTAP20})
+		old.refused(ctap.StatusInvalidCommand, ctap.CmdSelection, nil)
+	})
+}
+
+func TestPresenceTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := newKey(t, Config{Presence: Ignore, PresenceTimeout: 5 * time.Second})
+		start := time.Now()
+		// Unlike selection, makeCredential and getAssertion do not tell a
+		// timeout from a refusal.
+		key.refused(ctap.StatusOperationDenied, ctap.CmdMakeCredential, makeRequest())
+		if d := time.Since(start); d != 5*time.Second {
+			t.Errorf("waited %v", d)
+		}
+	})
+}
+
+// A Person sees what the request is about.
+func TestPrompt(t *testing.T) {
+	var c counter
+	key := newKey(t, Config{Presence: c.person})
+	cred := key.make()
+	key.assert(cred, allow(cred.id))
+	want := []Prompt{
+		{Command: ctap.CmdMakeCredential, RPID: testRPID, UserName: "ada@example.com"},
+		{Command: ctap.CmdGetAssertion, RPID: testRPID},
+	}
+	if !slices.Equal(c.prompts, want) {
+		t.Fatalf("prompts %+v", c.prompts)
+	}
+}
+
+func TestNoUserPresence(t *testing.T) {
+	var c counter
+	key := newKey(t, Config{NoUserPresence: true, Presence: c.person})
+	if key.options()["up"] {
+		t.Error("option up")
+	}
+	cred := key.make()
+	key.wantFlags(cred, flagAT)
+	d, _ := key.assert(cred, allow(cred.id))
+	key.wantFlags(d, 0)
+	key.refused(ctap.StatusUnsupportedOption, ctap.CmdMakeCredential, makeRequest(params{7: names{"up": true}}))
+	key.refused(ctap.StatusUnsupportedOption, ctap.CmdGetAssertion, assertRequest(params{5: names{"up": true}}))
+	if c.took() != 0 {
+		t.Error("somebody was asked for a touch")
+	}
+}
