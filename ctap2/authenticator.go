@@ -19,7 +19,7 @@ import (
 // Exchange sends a message (command byte and CBOR) and returns the reply
 // (status byte and CBOR), which the caller owns. It is called by one goroutine
 // at a time. It calls status, unless nil, with the byte of each keepalive
-// (§11.2.9.1.6) as it arrives, from the calling goroutine. It returns an error
+// (§11.2.9.1.7) as it arrives, from the calling goroutine. It returns an error
 // only where there is no reply. When ctx ends it tells the authenticator to
 // cancel and still returns the reply, if one arrives within a bound of its
 // own: the operation may have succeeded.

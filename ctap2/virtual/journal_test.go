@@ -159,6 +159,9 @@ func TestJournalCutShort(t *testing.T) {
 			t.Fatal(err)
 		}
 		expectState(t, state, want)
+		if fileSize(t, path) != j.size {
+			t.Fatal("not cut off")
+		}
 		mustPutUnsynced(t, j, counter32(99))
 		mustClose(t, j)
 		j, state = mustOpen(t, path)

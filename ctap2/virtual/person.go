@@ -93,7 +93,7 @@ func (a *Authenticator) SetVerification(p Person) {
 	a.verification = p.orTouch()
 }
 
-// keepaliveInterval is how often a key that waits says so (§11.2.9.1.6).
+// keepaliveInterval is how often a key that waits says so (§11.2.9.1.7).
 const keepaliveInterval = 100 * time.Millisecond
 
 // ask waits for the person that prompt is for. It returns Nothing when time is

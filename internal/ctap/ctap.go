@@ -127,7 +127,7 @@ const (
 	StatusVendorLast             = 0xFF
 )
 
-// Keepalive status, as CTAPHID_KEEPALIVE and NFC's SW 9100 carry it (§11.2.9.1.6).
+// Keepalive status, as CTAPHID_KEEPALIVE and NFC's SW 9100 carry it (§11.2.9.1.7).
 const (
 	KeepaliveProcessing = 1
 	KeepaliveUPNeeded   = 2

@@ -35,7 +35,7 @@ const (
 	HIDCapabilityNMSG = 0x08 // no CTAPHID_MSG
 )
 
-// Codes of CTAPHID_ERROR (§11.2.9.1.7). They look like status codes and are
+// Codes of CTAPHID_ERROR (§11.2.9.1.6). They look like status codes and are
 // not: 0x06 is CHANNEL_BUSY in both lists and means two things.
 const (
 	HIDErrInvalidCmd     = 0x01
