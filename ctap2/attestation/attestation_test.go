@@ -1,0 +1,213 @@
+package attestation_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/tapstone/fido/cose"
+	_ "github.com/tapstone/fido/cose/ed448"
+	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/ctap2/attestation"
+	"github.com/tapstone/fido/ctap2/virtual"
+	"github.com/tapstone/fido/internal/vectors"
+)
+
+// credential makes what MakeCredential would have returned of an attestation
+// object.
+func credential(t *testing.T, object []byte) *ctap2.Credential {
+	t.Helper()
+	var o struct {
+		Format    string          `cbor:"fmt"`
+		Statement cbor.RawMessage `cbor:"attStmt"`
+		AuthData  []byte          `cbor:"authData"`
+	}
+	if err := cbor.Unmarshal(object, &o); err != nil {
+		t.Fatal(err)
+	}
+	data, err := ctap2.ParseAuthenticatorData(o.AuthData)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &ctap2.Credential{ID: data.CredentialID, PublicKey: data.PublicKey, AuthData: data, Format: o.Format, AttestationStatement: o.Statement}
+}
+
+// The registrations of the WebAuthn vectors, trust path included.
+func TestWebAuthnVectors(t *testing.T) {
+	root, err := x509.ParseCertificate(vectors.WebAuthnRoot().Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(root)
+	types := make(map[attestation.Type]int)
+	for _, c := range vectors.WebAuthn() {
+		t.Run(c.Name, func(t *testing.T) {
+			made := credential(t, c.Registration.AttestationObject)
+			hash := sha256.Sum256(c.Registration.ClientDataJSON)
+			s, err := attestation.Verify(made, hash[:])
+			if made.Format != "packed" && made.Format != "none" {
+				if !errors.Is(err, attestation.ErrFormat) {
+					t.Errorf("%s: %v", made.Format, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			types[s.Type]++
+			if err := s.Trust(roots); (err == nil) != (s.Type == attestation.Basic) || err != nil && !errors.Is(err, attestation.ErrUntrusted) {
+				t.Errorf("%v: %v", s.Type, err)
+			}
+			if err := s.Trust(x509.NewCertPool()); !errors.Is(err, attestation.ErrUntrusted) {
+				t.Errorf("trusted without a root: %v", err)
+			}
+			if made.Format == "packed" {
+				hash[0] ^= 1
+				if _, err := attestation.Verify(made, hash[:]); !errors.Is(err, attestation.ErrInvalid) || !errors.Is(err, cose.ErrSignature) {
+					t.Errorf("other client data: %v", err)
+				}
+			}
+		})
+	}
+	for _, want := range []attestation.Type{attestation.None, attestation.Self, attestation.Basic} {
+		if types[want] == 0 {
+			t.Errorf("no vector of type %v", want)
+		}
+	}
+}
+
+// register registers with a software key of the given attestation.
+func register(t *testing.T, kind virtual.Attestation) (*ctap2.Credential, *virtual.Authenticator, []byte) {
+	t.Helper()
+	soft, err := virtual.New(virtual.Config{Attestation: kind})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ctap2.Open(t.Context(), soft)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { key.Close() })
+	hash := sha256.Sum256([]byte("client data"))
+	made, err := key.MakeCredential(t.Context(), &ctap2.MakeCredentialRequest{
+		ClientDataHash: hash[:], RP: ctap2.RelyingParty{ID: "example.com"}, User: ctap2.User{ID: []byte{1}},
+		Algorithms: []cose.Algorithm{cose.ES256},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made, soft, hash[:]
+}
+
+func TestStatements(t *testing.T) {
+	basic, soft, hash := register(t, virtual.AttestationBasic)
+	self, _, _ := register(t, virtual.AttestationSelf)
+	for kind, want := range map[virtual.Attestation]attestation.Type{
+		virtual.AttestationBasic: attestation.Basic, virtual.AttestationSelf: attestation.Self, virtual.AttestationNone: attestation.None,
+	} {
+		made, _, hash := register(t, kind)
+		s, err := attestation.Verify(made, hash)
+		if err != nil || s.Type != want {
+			t.Errorf("%v: %v", want, err)
+		}
+	}
+	s, err := attestation.Verify(basic, hash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(soft.AttestationRoot())
+	if err := s.Trust(roots); err != nil {
+		t.Error(err)
+	}
+
+	type statement map[string]any
+	read := func(c *ctap2.Credential) (m statement) {
+		if err := cbor.Unmarshal(c.AttestationStatement, &m); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	for name, tt := range map[string]struct {
+		of     *ctap2.Credential
+		change func(*ctap2.Credential, statement)
+		says   string
+	}{
+		"format unknown":         {self, func(c *ctap2.Credential, _ statement) { c.Format = "tpm" }, "tpm"},
+		"none, not empty":        {self, func(c *ctap2.Credential, _ statement) { c.Format = "none" }, "not empty"},
+		"self, other algorithm":  {self, func(_ *ctap2.Credential, m statement) { m["alg"] = -8 }, "EdDSA"},
+		"algorithm out of range": {self, func(_ *ctap2.Credential, m statement) { m["alg"] = -1 << 40 }, "algorithm"},
+		"self, no signature":     {self, func(_ *ctap2.Credential, m statement) { delete(m, "sig") }, "signature"},
+		"signature is text":      {self, func(_ *ctap2.Credential, m statement) { m["sig"] = "x" }, "sig"},
+		"no certificates":        {basic, func(_ *ctap2.Credential, m statement) { m["x5c"] = [][]byte{} }, "x5c"},
+		"not a certificate":      {basic, func(_ *ctap2.Credential, m statement) { m["x5c"] = [][]byte{{1, 2, 3}} }, "x509"},
+		"the root's certificate": {basic, func(_ *ctap2.Credential, m statement) { m["x5c"] = [][]byte{soft.AttestationRoot().Raw} }, "signature"},
+		"another model": {basic, func(c *ctap2.Credential, _ statement) {
+			data := *c.AuthData
+			data.AAGUID[0] ^= 1
+			c.AuthData = &data
+		}, "AAGUID"},
+	} {
+		c := *tt.of
+		m := read(&c)
+		tt.change(&c, m)
+		var err error
+		if c.AttestationStatement, err = cbor.Marshal(m); err != nil {
+			t.Fatal(err)
+		}
+		_, err = attestation.Verify(&c, hash)
+		if !errors.Is(err, attestation.ErrInvalid) && !errors.Is(err, attestation.ErrFormat) || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	c := *self
+	c.AttestationStatement = bytes.Repeat([]byte{0xff}, 3)
+	if _, err := attestation.Verify(&c, hash); !errors.Is(err, attestation.ErrInvalid) {
+		t.Errorf("not CBOR: %v", err)
+	}
+}
+
+func Example() {
+	key, err := virtual.New(virtual.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx := context.Background()
+	clientDataHash := sha256.Sum256([]byte("client data"))
+	hash := clientDataHash[:]
+	authenticator, err := ctap2.Open(ctx, key)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer authenticator.Close()
+	made, err := authenticator.MakeCredential(ctx, &ctap2.MakeCredentialRequest{
+		ClientDataHash: hash,
+		RP:             ctap2.RelyingParty{ID: "example.com"},
+		User:           ctap2.User{ID: []byte{1}},
+		Algorithms:     []cose.Algorithm{cose.ES256},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	statement, err := attestation.Verify(made, hash)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(key.AttestationRoot()) // of the maker of the key
+	fmt.Println(statement.Type, statement.Trust(roots))
+	// Output: basic <nil>
+}
