@@ -57,7 +57,7 @@ func Example() {
 	// Output:
 	// PIN for example.com
 	// touch your key
-	// registered ES256 key UP|UV|AT
+	// registered EdDSA key UP|UV|AT
 	// touch your key
 	// signed in as "user 1", verified: true
 }
