@@ -1,0 +1,155 @@
+package ctap2_test
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/ctap2/virtual"
+)
+
+// A touch means "this one", on keys of every age.
+func TestSelection(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		config virtual.Config
+		sent   string
+	}{
+		{"2.3", virtual.Config{}, "0b"},
+		{"2.1", virtual.Config{Level: virtual.CTAP21, PIN: "271828"}, "0b"},
+		{"2.0, PIN set", virtual.Config{Level: virtual.CTAP20, PIN: "271828"}, "01"},
+		{"2.0, no PIN set", virtual.Config{Level: virtual.CTAP20}, "01"},
+		{"2.0, no PIN at all", virtual.Config{Level: virtual.CTAP20, NoClientPIN: true}, "01"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := sit(t, tt.config)
+				if err := d.Selection(t.Context()); err != nil {
+					t.Error(err)
+				}
+				d.expect(tt.sent)
+				if len(d.touches) != 1 || d.touches[0] != (ctap2.TouchRequest{For: ctap2.TouchSelection}) || d.ended != 1 {
+					t.Errorf("touches %v", d.touches)
+				}
+				d.soft.SetPresence(virtual.Refuse)
+				if err := d.Selection(t.Context()); !errors.Is(err, ctap2.ErrOperationDenied) {
+					t.Errorf("refused: %v", err)
+				}
+				d.soft.SetPresence(virtual.Ignore)
+				since := time.Now()
+				err := d.Selection(t.Context())
+				if !errors.Is(err, ctap2.ErrUserActionTimeout) && !errors.Is(err, ctap2.ErrOperationDenied) || time.Since(since) < 10*time.Second {
+					t.Errorf("ignored: %v", err)
+				}
+				if _, err := d.GetAssertion(t.Context(), func() *ctap2.GetAssertionRequest {
+					r := signIn()
+					r.RPID, r.Silent = "touch.invalid", true
+					return r
+				}()); !errors.Is(err, ctap2.ErrNoCredentials) {
+					t.Errorf("the touch left a credential behind: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// A key may claim 2.1 and not know the command.
+func TestSelectionUnknown(t *testing.T) {
+	c := newCanned(t, members{1: []string{"FIDO_2_1"}, 3: make([]byte, 16), 4: map[string]bool{"clientPin": true}})
+	c.on(0x01, func([]byte) []byte { return []byte{byte(ctap2.ErrPINAuthInvalid)} })
+	if err := open(t, c).Selection(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := len(c.messages); n != 3 {
+		t.Errorf("%d messages", n)
+	}
+	c = newCanned(t, members{1: []string{"FIDO_2_1_PRE"}, 3: make([]byte, 16), 4: map[string]bool{"clientPin": true}, 6: []int{7}})
+	if err := open(t, c).Selection(t.Context()); !errors.Is(err, ctap2.ErrUnsupported) {
+		t.Errorf("no protocol that we know: %v", err)
+	}
+}
+
+// Quirk 39 on old keys: nothing matches, one touch all the same.
+func TestQuirk39OldKeys(t *testing.T) {
+	d := sit(t, virtual.Config{Level: virtual.CTAP20, PIN: "271828"}, "271828")
+	request := signIn()
+	allow(randomIDs(1, 300)...)(request)
+	request.UserVerification = ctap2.Discouraged
+	if _, err := d.GetAssertion(t.Context(), request); !errors.Is(err, ctap2.ErrNoCredentials) {
+		t.Error(err)
+	}
+	if len(d.touches) != 1 {
+		t.Errorf("%d touches", len(d.touches))
+	}
+	d.soft.SetPresence(virtual.Refuse)
+	if _, err := d.GetAssertion(t.Context(), request); !errors.Is(err, ctap2.ErrOperationDenied) {
+		t.Errorf("the touch refused: %v", err)
+	}
+}
+
+func TestReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := sit(t, virtual.Config{PIN: "271828"}, "271828")
+		d.register(resident)
+		d.touches = nil
+		if err := d.Reset(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if len(d.touches) != 1 || d.touches[0].For != ctap2.TouchReset {
+			t.Errorf("touches %v", d.touches)
+		}
+		d.sent()
+		if _, err := d.GetAssertion(t.Context(), signIn()); !errors.Is(err, ctap2.ErrNoCredentials) {
+			t.Errorf("credential survived: %v", err)
+		}
+		d.expect("04", "02") // what the key is may have changed: asked again, once
+		if d.Info().Options[ctap2.OptionClientPIN] {
+			t.Error("PIN survived")
+		}
+		time.Sleep(11 * time.Second)
+		if err := d.Reset(t.Context()); !errors.Is(err, ctap2.ErrNotAllowed) {
+			t.Errorf("long after it was plugged in: %v", err)
+		}
+		d.replug()
+		if err := d.Reset(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestCommand(t *testing.T) {
+	d := sit(t, virtual.Config{})
+	reply, err := d.Command(t.Context(), 0x04, nil)
+	if err != nil || len(reply) == 0 {
+		t.Errorf("%x, %v", reply, err)
+	}
+	d.expect("04")
+	if reply, err := d.Command(t.Context(), 0x0B, nil); err != nil || len(reply) != 0 {
+		t.Errorf("selection: %x, %v", reply, err)
+	}
+	var refused *ctap2.Error
+	if _, err := d.Command(t.Context(), 0x77, []byte{0xa0}); !errors.As(err, &refused) || refused.Command != 0x77 || refused.Status != ctap2.ErrInvalidCommand {
+		t.Errorf("%v", err)
+	}
+	if _, err := d.Command(t.Context(), 0x02, []byte{0xff}); !errors.Is(err, ctap2.ErrInvalidCBOR) {
+		t.Errorf("%v", err)
+	}
+	c := newCanned(t, basicInfo())
+	c.on(0x50, func([]byte) []byte { return []byte{0, 0xff} })
+	if _, err := open(t, c).Command(t.Context(), 0x50, nil); !errors.Is(err, ctap2.ErrMalformed) {
+		t.Errorf("%v", err)
+	}
+	if d.Transport() == nil {
+		t.Error("no transport")
+	}
+}
+
+// A key without CTAP2 says so by a status, or by its transport.
+func TestNotCTAP2(t *testing.T) {
+	c := &canned{replies: map[byte]func([]byte) []byte{}}
+	if _, err := ctap2.Open(t.Context(), c); !errors.Is(err, ctap2.ErrUnsupported) || !errors.Is(err, ctap2.ErrInvalidCommand) {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,80 @@
+package hid
+
+import (
+	"context"
+	"fmt"
+)
+
+// A Bus says how a device is attached, by the numbers of Linux's input
+// subsystem; 0 if the platform does not tell.
+type Bus uint16
+
+const (
+	BusUSB       Bus = 0x03
+	BusBluetooth Bus = 0x05
+	BusVirtual   Bus = 0x06
+)
+
+// String returns the bus's usual name.
+func (b Bus) String() string {
+	switch b {
+	case BusUSB:
+		return "USB"
+	case BusBluetooth:
+		return "Bluetooth"
+	case BusVirtual:
+		return "virtual"
+	}
+	return fmt.Sprintf("bus 0x%02x", uint16(b))
+}
+
+// An Info describes a device that is attached to this machine. The strings are
+// what the device says of itself, without characters that do not print, and
+// may be empty.
+type Info struct {
+	Path         string // for Open: "/dev/hidraw3"
+	Bus          Bus
+	VendorID     uint16
+	ProductID    uint16
+	Manufacturer string
+	Product      string
+	Serial       string
+	InputReport  int // length of the reports that it sends, in bytes
+	OutputReport int // length of the reports that it takes, in bytes
+}
+
+// List returns the authenticators that are attached to this machine: the HID
+// devices with FIDO's usage page in their report descriptor (§11.2.8.2), and
+// with reports of a length that CTAPHID can use. It opens none of them and
+// needs no permission to use them. A machine without any has an empty list,
+// not an error.
+//
+// A build without HID support for its platform refuses with [ErrUnsupported].
+func List(ctx context.Context) ([]Info, error) {
+	infos, err := list(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("hid: list: %w", err)
+	}
+	return infos, nil
+}
+
+// Open opens the device at a path that [List] returned, or that the user
+// named, and sets up a channel as [New] does.
+//
+// It refuses with an error that matches fs.ErrPermission a device that the
+// user may not use, with fs.ErrNotExist a path that leads nowhere, with
+// [ErrDeviceGone] a device that was pulled out meanwhile, and with
+// [ErrUnsupported] what is no authenticator, and everything in a build without
+// HID support for its platform. Other errors are those of New.
+func Open(ctx context.Context, path string) (*Device, error) {
+	conn, sizes, err := open(path)
+	if err != nil {
+		return nil, fmt.Errorf("hid: %w", err)
+	}
+	d, err := New(ctx, conn, sizes)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return d, nil
+}
