@@ -103,6 +103,19 @@ func (a *AuthenticatorData) parse(data []byte, rules cbor.Rules) error {
 	return nil
 }
 
+// answers reports whether the data answers a request for an RP ID with that
+// hash: a key that signs for another, or that did not verify the user although
+// that was required, does not.
+func (a *AuthenticatorData) answers(rpIDHash [32]byte, wish UserVerification) error {
+	switch {
+	case a.RPIDHash != rpIDHash:
+		return fmt.Errorf("%w: authenticator data for another RP ID", ErrMalformed)
+	case wish == Required && !a.Flags.Has(FlagUserVerified):
+		return fmt.Errorf("%w: the user was not verified", ErrMalformed)
+	}
+	return nil
+}
+
 // parseCredential parses attested credential data and returns what follows.
 func (a *AuthenticatorData) parseCredential(data []byte, rules cbor.Rules) ([]byte, error) {
 	const header = 16 + 2

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/tapstone/fido/cose"
@@ -22,7 +23,8 @@ import (
 // (§11.2.9.1.7) as it arrives, from the calling goroutine. It returns an error
 // only where there is no reply. When ctx ends it tells the authenticator to
 // cancel and still returns the reply, if one arrives within a bound of its
-// own: the operation may have succeeded.
+// own: the operation may have succeeded. Close may be called at any time, and
+// ends a running Exchange with an error that wraps ErrClosed.
 type Transport interface {
 	Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error)
 	Close() error
@@ -33,9 +35,9 @@ type Transport interface {
 // keep state in the key are never interleaved. A caller that waits for its
 // turn stops waiting when its context ends.
 //
-// It remembers the key's Info until something that changes it was done
-// through it, and a PIN that the key accepted until Forget, Close, a PIN
-// change, a reset, or a refusal by the key.
+// It remembers the key's Info until something was done through it that changes
+// what the key can do, or the key contradicts it; and a PIN that the key
+// accepted until Forget, Close, a PIN change, a reset, or a refusal by the key.
 type Authenticator struct {
 	transport   Transport
 	interaction Interaction
@@ -45,8 +47,12 @@ type Authenticator struct {
 	info  atomic.Pointer[Info]
 	stale atomic.Bool // info must be fetched before it is used again
 
-	pinHash pin.Secret // of the PIN last accepted; owned by the running ceremony
-	closed  atomic.Bool
+	life  context.Context // ends with Close
+	close context.CancelCauseFunc
+
+	mu        sync.Mutex
+	pinHash   pin.Secret // of the PIN last accepted
+	forgotten int        // how often Forget was called
 }
 
 // An Option changes what Open returns.
@@ -72,12 +78,13 @@ func WithStrictCBOR() Option {
 // A key without CTAP2 is refused with an error that wraps ErrUnsupported.
 func Open(ctx context.Context, t Transport, options ...Option) (*Authenticator, error) {
 	a := &Authenticator{transport: t, turn: make(chan struct{}, 1)}
+	a.life, a.close = context.WithCancelCause(context.Background())
 	for _, o := range options {
 		o(a)
 	}
 	if _, err := a.GetInfo(ctx); err != nil {
 		if errors.Is(err, ErrInvalidCommand) {
-			err = fmt.Errorf("ctap2: this key does not speak CTAP2: %w (%w)", ErrUnsupported, err)
+			err = fmt.Errorf("%w: %w", err, ErrUnsupported)
 		}
 		return nil, err
 	}
@@ -92,22 +99,25 @@ func (a *Authenticator) Info() *Info { return a.info.Load() }
 func (a *Authenticator) Transport() Transport { return a.transport }
 
 // Forget wipes the PIN that the Authenticator remembers, so that the next
-// command that needs one asks for it.
+// command that needs one asks for it. It does not wait for a command that runs;
+// that one's PIN is not remembered either.
 func (a *Authenticator) Forget() {
-	a.turn <- struct{}{}
-	defer func() { <-a.turn }()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.forgotten++
 	a.pinHash.Wipe()
 }
 
-// Close wipes what is remembered and closes the transport. Commands that run
-// end with an error that wraps ErrClosed, as do later ones.
+// Close wipes what is remembered and closes the transport. A command that runs
+// ends with an error that wraps ErrClosed, and so do those that wait for their
+// turn and later ones; the context of a PIN prompt ends.
 func (a *Authenticator) Close() error {
-	if a.closed.Swap(true) {
+	if a.life.Err() != nil {
 		return nil
 	}
-	err := a.transport.Close() // ends what runs
+	a.close(ErrClosed)
 	a.Forget()
-	return err
+	return a.transport.Close()
 }
 
 // Command sends any command with any parameters, for what this package has no
@@ -122,6 +132,9 @@ func (a *Authenticator) Command(ctx context.Context, command byte, parameters []
 	}
 	defer c.end()
 	a.stale.Store(true)
+	if command == ctap.CmdClientPIN || command == ctap.CmdReset {
+		a.Forget() // the PIN may change
+	}
 	reply, err := c.exchange(append([]byte{command}, parameters...), 0, TouchPresence)
 	if err != nil || len(reply) == 0 {
 		return nil, err
@@ -142,6 +155,9 @@ type ceremony struct {
 	info *Info
 	rpID string // the relying party it is for; empty for others
 
+	fresh     bool // info was fetched in this ceremony
+	forgotten int  // the Authenticator's when this began
+
 	waiting bool  // the key waits for its user, for the reason touch
 	touch   Touch // why the next command waits
 	touched bool  // the key has waited for its user, and no longer does
@@ -159,13 +175,17 @@ func (a *Authenticator) begin(ctx context.Context) (*ceremony, error) {
 		case a.turn <- struct{}{}:
 		case <-ctx.Done():
 			return nil, fmt.Errorf("ctap2: %w", context.Cause(ctx))
+		case <-a.life.Done():
+			return nil, fmt.Errorf("ctap2: %w", ErrClosed)
 		}
 	}
-	if a.closed.Load() {
+	if a.life.Err() != nil {
 		<-a.turn
 		return nil, fmt.Errorf("ctap2: %w", ErrClosed)
 	}
-	return &ceremony{ctx: ctx, a: a, info: a.info.Load()}, nil
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return &ceremony{ctx: ctx, a: a, info: a.info.Load(), forgotten: a.forgotten}, nil
 }
 
 // beginInformed is begin for what is decided by the key's Info.
@@ -195,16 +215,23 @@ func (c *ceremony) forgetSecret() {
 	}
 }
 
-// send encodes parameters, which may be nil, behind the command byte, and
-// exchanges the message.
+// encode returns a message: the command byte, and parameters unless nil.
+func encode(command byte, parameters any) ([]byte, error) {
+	if parameters == nil {
+		return []byte{command}, nil
+	}
+	encoded, err := cbor.Marshal(parameters)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidRequest, err)
+	}
+	return append([]byte{command}, encoded...), nil
+}
+
+// send encodes a command and exchanges it.
 func (c *ceremony) send(command, subcommand byte, parameters any, touch Touch) ([]byte, error) {
-	message := []byte{command}
-	if parameters != nil {
-		encoded, err := cbor.Marshal(parameters)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrInvalidRequest, err)
-		}
-		message = append(message, encoded...)
+	message, err := encode(command, parameters)
+	if err != nil {
+		return nil, err
 	}
 	return c.exchange(message, subcommand, touch)
 }
@@ -227,7 +254,7 @@ func (c *ceremony) exchange(message []byte, subcommand byte, touch Touch) ([]byt
 	}
 	if reply[0] != ctap.StatusOK {
 		e := &Error{Command: message[0], Subcommand: subcommand, Status: Status(reply[0])}
-		if e.Status == ErrKeepaliveCancel {
+		if c.ctx.Err() != nil {
 			e.cause = context.Cause(c.ctx)
 		}
 		return nil, e
@@ -262,15 +289,6 @@ func (c *ceremony) stopWaiting() {
 	if done := c.a.interaction.TouchDone; done != nil {
 		done()
 	}
-}
-
-// encodedSize returns the length of v's encoding.
-func encodedSize(v any) (int, error) {
-	b, err := cbor.Marshal(v)
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrInvalidRequest, err)
-	}
-	return len(b), nil
 }
 
 // maxMsgSize is the largest command the key takes (§6.4, maxMsgSize).

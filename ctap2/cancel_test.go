@@ -400,3 +400,62 @@ func TestWaitingForATurn(t *testing.T) {
 		}
 	})
 }
+
+// Close does not wait for a person, and Forget for nobody.
+func TestCloseDuringPrompt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		soft, err := virtual.New(virtual.Config{PIN: benchPIN})
+		if err != nil {
+			t.Fatal(err)
+		}
+		secret := pin.FromString(benchPIN)
+		key := open(t, soft, ctap2.WithInteraction(ctap2.Interaction{
+			PIN: func(ctx context.Context, _ ctap2.PINRequest) (pin.Secret, error) {
+				<-ctx.Done()
+				return secret, ctx.Err()
+			},
+		}))
+		result := make(chan error)
+		go func() {
+			_, err := key.Token(t.Context(), &ctap2.TokenRequest{Permissions: 2, RPID: "x"})
+			result <- err
+		}()
+		synctest.Wait()
+		key.Forget()
+		if err := key.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-result; !errors.Is(err, ctap2.ErrClosed) {
+			t.Error(err)
+		}
+		if secret.Len() != 0 {
+			t.Error("a PIN that came along with an error was not wiped")
+		}
+	})
+}
+
+// A PIN that was accepted while Forget was called is not remembered.
+func TestForgetWhileRunning(t *testing.T) {
+	asked := 0
+	soft, err := virtual.New(virtual.Config{PIN: benchPIN})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var key *ctap2.Authenticator
+	key = open(t, soft, ctap2.WithInteraction(ctap2.Interaction{
+		PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) {
+			asked++
+			key.Forget()
+			return pin.FromString(benchPIN), nil
+		},
+	}))
+	defer key.Close()
+	for range 2 {
+		if _, err := key.Token(t.Context(), &ctap2.TokenRequest{Permissions: 2, RPID: "x"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if asked != 2 {
+		t.Errorf("asked %d times", asked)
+	}
+}

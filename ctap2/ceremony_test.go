@@ -349,9 +349,6 @@ func TestPIN(t *testing.T) {
 		if first.Len() == 0 {
 			t.Error("wiped the caller's PIN")
 		}
-		if err := d.SetPIN(ctx, pin.FromString("1234")); !errors.Is(err, ctap2.ErrPINAuthInvalid) && !errors.Is(err, ctap2.ErrNotAllowed) {
-			t.Errorf("set again: %v", err)
-		}
 		if info, err := d.GetInfo(ctx); err != nil || !info.Options[ctap2.OptionClientPIN] || info != d.Info() {
 			t.Errorf("info after setting a PIN: %v, %v", info, err)
 		}
@@ -385,6 +382,9 @@ func TestPIN(t *testing.T) {
 		verify(t, d.signIn()[0], credential)
 		if len(d.asked) != 2 {
 			t.Errorf("asked %d times after Forget", len(d.asked))
+		}
+		if err := d.SetPIN(ctx, pin.FromString("1234")); !errors.Is(err, ctap2.ErrPINAuthInvalid) && !errors.Is(err, ctap2.ErrNotAllowed) {
+			t.Errorf("set where one is set: %v", err)
 		}
 	})
 }
@@ -768,4 +768,59 @@ func TestRequestsThatCannotBeSent(t *testing.T) {
 		t.Error(err)
 	}
 	d.expect()
+}
+
+// Quirk 39 where built-in verification is an option of the command: a
+// credential that needs it is found all the same.
+func TestQuirk39BuiltInWithoutToken(t *testing.T) {
+	d := sit(t, virtual.Config{BuiltInUV: virtual.UVConfigured, NoPINUVAuthToken: true, MaxCredentialCountInList: 8})
+	credential := d.register(resident, mcUV(ctap2.Required), func(r *ctap2.MakeCredentialRequest) {
+		r.Extensions = []ctap2.Extension{ctap2.CredProtect(ctap2.UVRequired)}
+	})
+	ids := randomIDs(20, len(credential.ID))
+	ids[0] = credential.ID
+	verify(t, d.signIn(gaUV(ctap2.Required), allow(ids...))[0], credential)
+	request := registration()
+	request.UserVerification = ctap2.Required
+	for _, id := range ids {
+		request.ExcludeList = append(request.ExcludeList, ctap2.CredentialDescriptor{ID: id})
+	}
+	if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrCredentialExcluded) {
+		t.Errorf("excluded: %v", err)
+	}
+}
+
+// Quirk 39: what is in the command counts, not what is usual; one ID that fits
+// is asked for, however long.
+func TestQuirk39Sizes(t *testing.T) {
+	d := sit(t, virtual.Config{MaxMsgSize: 1024, MaxCredentialCountInList: 20})
+	credential := d.register(resident)
+	large := ctap2.RawExtension{ID: "x", CBOR: append([]byte{0x59, 0x02, 0x58}, make([]byte, 600)...)}
+	verify(t, d.signIn(allow(append(randomIDs(7, 64), credential.ID)...), func(r *ctap2.GetAssertionRequest) {
+		r.Extensions = []ctap2.Extension{large}
+	})[0], credential)
+
+	d = sit(t, virtual.Config{MaxMsgSize: 1024, MaxCredentialIDLength: 1023})
+	request := signIn()
+	request.RPID = "a.io"
+	allow(randomIDs(1, 925)...)(request)
+	if _, err := d.GetAssertion(t.Context(), request); !errors.Is(err, ctap2.ErrNoCredentials) {
+		t.Error(err)
+	}
+	d.expect("02", "0b")
+	// Too long for any message: the key cannot hold them.
+	request.AllowList = nil
+	allow(randomIDs(3, 1000)...)(request)
+	if _, err := d.GetAssertion(t.Context(), request); !errors.Is(err, ctap2.ErrNoCredentials) {
+		t.Error(err)
+	}
+	d.expect("0b")
+}
+
+// Nobody can probe unseen for discoverable credentials either.
+func TestNoCredentialsAfterATouch(t *testing.T) {
+	d := sit(t, virtual.Config{})
+	if _, err := d.GetAssertion(t.Context(), signIn()); !errors.Is(err, ctap2.ErrNoCredentials) || len(d.touches) != 1 {
+		t.Errorf("%v, %d touches", err, len(d.touches))
+	}
 }

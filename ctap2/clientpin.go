@@ -167,7 +167,7 @@ func (a *Authenticator) SetPIN(ctx context.Context, newPIN pin.Secret) error {
 		return err
 	}
 	defer padded.Wipe()
-	a.stale.Store(true)
+	c.changing()
 	if err := c.setPIN(ctap.PINSetPIN, padded, pin.Secret{}); err != nil {
 		hash.Wipe()
 		return err
@@ -197,7 +197,7 @@ func (a *Authenticator) ChangePIN(ctx context.Context, currentPIN, newPIN pin.Se
 		return err
 	}
 	defer current.Wipe()
-	a.stale.Store(true)
+	c.changing()
 	err = c.setPIN(ctap.PINChangePIN, padded, current)
 	if errors.Is(err, ErrPINAuthInvalid) {
 		// The key has taken a new key agreement key since. It checks the
@@ -261,10 +261,38 @@ func hashPIN(entered pin.Secret) (pin.Secret, error) {
 	return pin.Hash(normal), nil
 }
 
-// remember keeps the hash of a PIN that the key has accepted.
+// changing says that the PIN, or what the key can do, is about to change, and
+// that nothing known of either holds any longer, even if no answer comes.
+func (c *ceremony) changing() {
+	c.a.stale.Store(true)
+	c.forgetPIN()
+}
+
+// remembered returns a copy of the hash of the PIN that the key accepted last,
+// empty if there is none.
+func (c *ceremony) remembered() pin.Secret {
+	c.a.mu.Lock()
+	defer c.a.mu.Unlock()
+	return c.a.pinHash.Clone()
+}
+
+// remember keeps the hash of a PIN that the key has accepted, unless Forget was
+// called meanwhile.
 func (c *ceremony) remember(hash pin.Secret) {
+	c.a.mu.Lock()
+	defer c.a.mu.Unlock()
+	if c.a.forgotten != c.forgotten {
+		hash.Wipe()
+		return
+	}
 	c.a.pinHash.Wipe()
 	c.a.pinHash = hash
+}
+
+func (c *ceremony) forgetPIN() {
+	c.a.mu.Lock()
+	defer c.a.mu.Unlock()
+	c.a.pinHash.Wipe()
 }
 
 // pinError turns the statuses of a refused PIN into a PINError with the tries
@@ -275,7 +303,7 @@ func (c *ceremony) pinError(err error) error {
 		return err
 	}
 	c.forgetSecret()
-	c.a.pinHash.Wipe()
+	c.forgetPIN()
 	e := &PINError{Retries: -1, PowerCycle: errors.Is(err, ErrPINAuthBlocked), err: err}
 	if errors.Is(err, ErrPINBlocked) {
 		e.Retries = 0

@@ -40,7 +40,8 @@
 //
 // Every method takes a context first. When it ends, the key is told to cancel,
 // and the method returns within the transport's bound, whatever the key does.
-// What the key had finished by then is returned as if nothing had happened.
+// A credential that the key had made by then is returned as if nothing had
+// happened: it must not be lost.
 //
 // # Replies
 //

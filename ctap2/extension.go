@@ -51,8 +51,8 @@ func (x *ExtensionContext) SharedSecret() (*pin.SharedSecret, *cose.Key, error) 
 }
 
 // A RawExtension passes an encoded input through, and its output: a program
-// finds it with Output[[]byte], or, as every output, in
-// AuthenticatorData.Extensions.
+// finds it with Output[[]byte], which is the first one's, or, as every output,
+// in AuthenticatorData.Extensions.
 type RawExtension struct {
 	ID   string
 	CBOR []byte // one item, in canonical form
@@ -61,10 +61,11 @@ type RawExtension struct {
 // Identifier returns ID.
 func (r RawExtension) Identifier() string { return r.ID }
 
-// Input returns CBOR, and refuses what is not one item.
+// Input returns CBOR, and refuses with ErrInvalidRequest what is not one item in
+// canonical form.
 func (r RawExtension) Input(*ExtensionContext) (any, error) {
-	if err := cbor.Check(r.CBOR, cbor.Lenient); err != nil {
-		return nil, err
+	if err := cbor.Check(r.CBOR, cbor.Strict); err != nil {
+		return nil, invalid("%v", err)
 	}
 	return cbor.RawMessage(r.CBOR), nil
 }
@@ -100,7 +101,7 @@ func (c *ceremony) extensionInputs(command byte, extensions []Extension) (map[st
 	for _, e := range extensions {
 		in, err := e.Input(&ExtensionContext{c, command})
 		if err != nil {
-			return nil, fmt.Errorf("ctap2: extension %s: %w", e.Identifier(), err)
+			return nil, fmt.Errorf("%w (extension %s)", err, e.Identifier())
 		}
 		if in == nil {
 			continue

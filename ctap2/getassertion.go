@@ -1,10 +1,12 @@
 package ctap2
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tapstone/fido/cose"
 	"github.com/tapstone/fido/internal/cbor"
@@ -26,7 +28,8 @@ type GetAssertionRequest struct {
 	// Without it, verification is obtained as UserVerification says.
 	Token *Token
 	// Silent asks for an assertion without a touch (option up: false), whose
-	// flag UP is not set. Relying parties do not accept it; it tells whether a
+	// flag UP is not set, and without user verification unless there is a Token
+	// or it is Required. Relying parties do not accept it; it tells whether a
 	// credential is on the key.
 	Silent bool
 }
@@ -94,7 +97,8 @@ func (r *GetAssertionRequest) check() error {
 // touch suffices. Where the key holds no credential the error wraps
 // ErrNoCredentials, after a touch, so that nobody can probe for credentials
 // unseen. When ctx ends while the key waits, the key is told to cancel and the
-// error wraps context.Cause(ctx).
+// error wraps context.Cause(ctx), also if the first of several accounts had
+// signed by then.
 func (a *Authenticator) GetAssertion(ctx context.Context, r *GetAssertionRequest) ([]*Assertion, error) {
 	if err := r.check(); err != nil {
 		return nil, err
@@ -111,32 +115,29 @@ func (a *Authenticator) GetAssertion(ctx context.Context, r *GetAssertionRequest
 	if len(r.AllowList) > 0 && len(allow) == 0 { // this key made none of them
 		return nil, c.noCredentials(r.Silent)
 	}
-	search, last, err := c.plan(allow, p, r.Extensions)
-	if err != nil {
-		return nil, err
+	// A silent request asks nothing of anybody, unless told to.
+	wish, unasked := r.UserVerification, r.Silent && r.UserVerification != Required
+	if unasked {
+		wish = Discouraged
 	}
-	must := c.info.optionOn(OptionAlwaysUV) && !r.Silent
-	v, err := c.decide(r.UserVerification, must, r.Token, PermissionGetAssertion, r.RPID)
+	must := c.info.optionOn(OptionAlwaysUV) && !unasked
+	v, err := c.decide(wish, must, r.Token, PermissionGetAssertion, r.RPID)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { v.wipe() }()
 
 	var assertions []*Assertion
-	err = c.perform(v, PermissionGetAssertion, r.RPID, func(v *verification) error {
-		p.AllowList = last
-		if len(search) > 0 {
-			found, err := c.search(search, v.token)
-			if err == nil {
-				p.AllowList = []descriptor{found}
-			} else if !errors.Is(err, ErrNoCredentials) {
-				return err
-			}
-		}
-		assertions, err = c.getAssertions(p, r, v)
+	run := func(v *verification) error {
+		assertions, err = c.getAssertions(p, r, allow, v)
 		return err
-	})
-	if errors.Is(err, ErrNoCredentials) && len(r.AllowList) > 0 {
+	}
+	if unasked {
+		err = run(v)
+	} else {
+		err = c.perform(v, PermissionGetAssertion, r.RPID, run)
+	}
+	if errors.Is(err, ErrNoCredentials) {
 		return nil, c.noCredentials(r.Silent)
 	}
 	if err != nil {
@@ -158,7 +159,7 @@ func (c *ceremony) noCredentials(silent bool) error {
 
 // getAssertions sends getAssertion and as many getNextAssertion as there are
 // further accounts.
-func (c *ceremony) getAssertions(p *getAssertionParameters, r *GetAssertionRequest, v *verification) ([]*Assertion, error) {
+func (c *ceremony) getAssertions(p *getAssertionParameters, r *GetAssertionRequest, allow []descriptor, v *verification) ([]*Assertion, error) {
 	var err error
 	if p.Extensions, err = c.extensionInputs(ctap.CmdGetAssertion, r.Extensions); err != nil {
 		return nil, err
@@ -178,7 +179,14 @@ func (c *ceremony) getAssertions(p *getAssertionParameters, r *GetAssertionReque
 		}
 		p.Options[OptionUserVerification] = true
 	}
-	body, err := c.send(ctap.CmdGetAssertion, 0, p, touch)
+	message, err := c.encodeListed(ctap.CmdGetAssertion, p, &p.AllowList, allow, v)
+	if err != nil {
+		return nil, err
+	}
+	if len(allow) > 0 && len(p.AllowList) == 0 { // all were searched
+		return nil, &Error{Command: ctap.CmdGetAssertion, Status: ErrNoCredentials}
+	}
+	body, err := c.exchange(message, 0, touch)
 	if err != nil {
 		return nil, err
 	}
@@ -193,13 +201,16 @@ func (c *ceremony) getAssertions(p *getAssertionParameters, r *GetAssertionReque
 		if err != nil {
 			return nil, err
 		}
-		next, _, err := c.parseAssertion(body, nil, rpIDHash)
+		next, _, err := c.parseAssertion(body, p.AllowList, rpIDHash)
 		if err != nil {
 			return nil, malformed(ctap.CmdGetNextAssertion, err)
 		}
 		assertions = append(assertions, next)
 	}
 	for _, a := range assertions {
+		if err := a.AuthData.answers(rpIDHash, r.UserVerification); err != nil {
+			return nil, malformed(ctap.CmdGetAssertion, err)
+		}
 		a.Extensions = c.extensionOutputs(ctap.CmdGetAssertion, r.Extensions, a.AuthData.Extensions, a.UnsignedExtensions)
 	}
 	return assertions, nil
@@ -246,13 +257,12 @@ func (c *ceremony) parseAssertion(body []byte, allowed []descriptor, rpIDHash [3
 		a.Credential = CredentialDescriptor{ID: allowed[0].ID, Type: publicKeyType}
 	case a.Credential.ID == nil:
 		return nil, 0, noMember("credential")
+	case len(allowed) > 0 && !slices.ContainsFunc(allowed, func(d descriptor) bool { return bytes.Equal(d.ID, a.Credential.ID) }):
+		return nil, 0, fmt.Errorf("%w: a credential that was not allowed", ErrMalformed)
 	}
 	a.AuthData = new(AuthenticatorData)
 	if err := a.AuthData.parse(authData, c.a.rules); err != nil {
 		return nil, 0, err
 	}
-	if a.AuthData.RPIDHash != rpIDHash {
-		return nil, 0, fmt.Errorf("%w: authenticator data for another RP ID", ErrMalformed)
-	}
-	return a, total, nil
+	return a, total, a.AuthData.answers(rpIDHash, Preferred)
 }

@@ -50,7 +50,7 @@ type hmacSecret struct {
 // Salts of another length or number make the command fail with
 // ErrInvalidRequest.
 func HMACSecret(salts ...[]byte) Extension {
-	var joined []byte
+	joined := make([]byte, 0, 2*ctap.HMACSecretSaltLength)
 	for _, s := range salts {
 		if len(s) != ctap.HMACSecretSaltLength {
 			return hmacSecret{err: invalid("hmac-secret: salt of %d bytes", len(s))}

@@ -81,6 +81,16 @@ const (
 	OptionAlwaysUV                       = "alwaysUv"
 )
 
+// options are the names of options. A key may have others, of any type.
+var options = []string{
+	OptionPlatform, OptionResidentKey, OptionClientPIN, OptionUserPresence, OptionUserVerification,
+	OptionPINUVAuthToken, OptionNoMcGaPermissionsWithClientPIN, OptionLargeBlobs,
+	OptionEnterpriseAttestation, OptionBioEnroll, OptionUserVerificationMgmtPreview, OptionUVBioEnroll,
+	OptionAuthenticatorConfig, OptionUVAuthenticatorConfig, OptionCredentialManagement,
+	OptionCredentialMgmtPreview, OptionPersistentCredMgmtRO, OptionSetMinPINLength,
+	OptionMakeCredUVNotRequired, OptionAlwaysUV,
+}
+
 // An AAGUID identifies a model of authenticator.
 type AAGUID [16]byte
 
@@ -133,7 +143,7 @@ func (c *ceremony) fetchInfo() (*Info, error) {
 	if err != nil {
 		return nil, malformed(ctap.CmdGetInfo, err)
 	}
-	c.info = info
+	c.info, c.fresh = info, true
 	c.a.info.Store(info)
 	c.a.stale.Store(false)
 	return info, nil
@@ -156,7 +166,9 @@ func parseInfo(reply []byte, rules cbor.Rules) (*Info, error) {
 		case 0x04:
 			info.Options = make(map[string]bool, d.Len())
 			for name := range d.TextMap() {
-				info.Options[cbor.String(name)] = d.Bool()
+				if name := cbor.String(name); d.IsBool() || slices.Contains(options, name) {
+					info.Options[name] = d.Bool()
+				}
 			}
 		case 0x05:
 			info.MaxMsgSize = count()
@@ -194,7 +206,9 @@ func parseInfo(reply []byte, rules cbor.Rules) (*Info, error) {
 		case 0x13:
 			info.Certifications = make(map[string]uint64, d.Len())
 			for name := range d.TextMap() {
-				info.Certifications[cbor.String(name)] = d.Uint()
+				if d.IsUint() {
+					info.Certifications[cbor.String(name)] = d.Uint()
+				}
 			}
 		case 0x14:
 			n := count()
@@ -209,7 +223,7 @@ func parseInfo(reply []byte, rules cbor.Rules) (*Info, error) {
 		case 0x18:
 			info.LongTouchForReset = d.Bool()
 		case 0x19:
-			info.EncIdentifier = d.BytesLen(32)
+			info.EncIdentifier = d.Bytes()
 		case 0x1A:
 			info.TransportsForReset = texts(d)
 		case 0x1B:
@@ -220,7 +234,7 @@ func parseInfo(reply []byte, rules cbor.Rules) (*Info, error) {
 		case 0x1D:
 			info.MaxPINLength = count()
 		case 0x1E:
-			info.EncCredStoreState = d.BytesLen(32)
+			info.EncCredStoreState = d.Bytes()
 		case 0x1F:
 			info.AuthenticatorConfigCommands = uints(d)
 		default:

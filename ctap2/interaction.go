@@ -14,11 +14,14 @@ import (
 type Interaction struct {
 	// PIN asks the person for the key's PIN. The Secret it returns belongs to
 	// the Authenticator, which wipes it. An error ends the method that needed
-	// the PIN, wrapped in what that method returns.
+	// the PIN, wrapped in what that method returns; so does a PIN that no key
+	// takes, such as one of three digits, with package pin's error: it is not
+	// sent and costs no try. The context also ends with Close.
 	//
 	// After a wrong PIN it is called again, with Previous set, until the PIN is
 	// right, the key is blocked, it returns an error, or it returns the PIN
 	// that was just refused: a function that knows only one PIN spends one try.
+	// While the Authenticator remembers a PIN, it is not called.
 	PIN func(ctx context.Context, request PINRequest) (pin.Secret, error)
 	// Touch says that the key now waits for its user.
 	Touch func(request TouchRequest)

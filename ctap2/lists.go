@@ -17,21 +17,19 @@ func checkList(name string, list []CredentialDescriptor) error {
 	return nil
 }
 
-// usable returns the descriptors that the key could have made. A credential ID
-// longer than its longest, or than a message, is another key's, and makes some
-// keys fail.
+// usable returns the descriptors that the key could have made: a credential ID
+// longer than its longest is another key's, and makes some keys fail.
 func (c *ceremony) usable(list []CredentialDescriptor) []descriptor {
 	if len(list) == 0 {
 		return nil
 	}
 	out := make([]descriptor, 0, len(list))
 	for _, d := range list {
+		if limit := c.info.MaxCredentialIDLength; limit > 0 && len(d.ID) > limit {
+			continue
+		}
 		if d.Type == "" {
 			d.Type = publicKeyType
-		}
-		limit := c.info.MaxCredentialIDLength
-		if limit > 0 && len(d.ID) > limit || descriptor(d).encodedSize() > c.searchRoom() {
-			continue
 		}
 		out = append(out, descriptor(d))
 	}
@@ -61,67 +59,87 @@ const (
 	// listOverhead is what a list adds to a message besides its descriptors:
 	// its key and its head.
 	listOverhead = 1 + 3
-	// laterMembers are the members that follow when a list is planned: options,
-	// and pinUvAuthParam with its protocol; laterExtension is the largest
-	// extension input, hmac-secret's with two salts.
-	laterMembers   = 16 + 2 + 34 + 2
-	laterExtension = 240
 	// searchOverhead is a silent getAssertion without RP ID and list: command
 	// byte, map head, rpId's key and head, clientDataHash, options,
 	// pinUvAuthParam and its protocol.
-	searchOverhead = 1 + 1 + 1 + 3 + 1 + 34 + 6 + 1 + 34 + 2
+	searchOverhead = 1 + 1 + 1 + 3 + 1 + 34 + 11 + 1 + 34 + 2
 )
 
-// searchRoom is how many bytes of descriptors a silent getAssertion takes.
-func (c *ceremony) searchRoom() int {
-	return c.info.maxMsgSize() - searchOverhead - len(c.rpID) - listOverhead
+// encodeListed encodes a command with its list, which is the field of
+// parameters that field points to. A list that is over the key's limits of
+// count or of bytes is searched silently, and the command gets the credential
+// that was found, or, if none was, a part that was not searched: nil if there
+// is no such part.
+func (c *ceremony) encodeListed(command byte, parameters any, field *[]descriptor, list []descriptor, v *verification) ([]byte, error) {
+	*field = list
+	message, err := encode(command, parameters)
+	count, limit := max(c.info.MaxCredentialCountInList, 1), c.info.maxMsgSize()
+	if err != nil || len(list) == 0 || len(list) <= count && len(message) <= limit {
+		return message, err
+	}
+	*field = nil
+	if message, err = encode(command, parameters); err != nil {
+		return nil, err
+	}
+	parts, last := split(list, count, limit-searchOverhead-len(c.rpID)-listOverhead, limit-len(message)-listOverhead)
+	found, err := c.search(parts, v)
+	switch {
+	case err == nil:
+		*field = []descriptor{found}
+	case errors.Is(err, ErrNoCredentials):
+		*field = last
+	default:
+		return nil, err
+	}
+	return encode(command, parameters)
 }
 
-// plan says how a list reaches the key, by its limits of count and of bytes:
-// in the command itself if it fits; otherwise in parts, as few as possible,
-// that are searched silently one after the other, and a last one that the
-// command takes along if they match nothing. parameters is the command without
-// its list, extensions and authentication.
-func (c *ceremony) plan(list []descriptor, parameters any, extensions []Extension) (search [][]descriptor, last []descriptor, err error) {
-	if len(list) <= 1 {
-		return nil, list, nil
-	}
-	size, err := encodedSize(parameters)
-	if err != nil {
-		return nil, nil, err
-	}
-	room := c.info.maxMsgSize() - 1 - size - listOverhead - laterMembers - len(extensions)*laterExtension
-	count := max(c.info.MaxCredentialCountInList, 1)
-	for rest := list; ; {
-		if n, whole := fit(rest, count, room); n == len(rest) && whole {
-			return search, rest, nil
+// split cuts a list into parts for searches, as few as possible, and a last
+// one that fits into the command itself, which is larger; nil if none does.
+// Descriptors that no search takes are left out: the key cannot have been
+// given them in an answer either.
+func split(list []descriptor, count, searchRoom, commandRoom int) (parts [][]descriptor, last []descriptor) {
+	for len(list) > 0 {
+		if n := fit(list, count, commandRoom); n == len(list) {
+			return parts, list
 		}
-		n, _ := fit(rest, count, c.searchRoom())
-		search = append(search, rest[:n:n])
-		if n == len(rest) { // the search takes it, the command does not: one stands for all
-			return search, rest[:1], nil
+		n := fit(list, count, searchRoom)
+		if n > 0 {
+			parts = append(parts, list[:n:n])
 		}
-		rest = rest[n:]
+		list = list[max(n, 1):]
 	}
+	return parts, nil
 }
 
-// fit returns how many descriptors, at least one, fit by count and by bytes,
-// and whether those do.
-func fit(list []descriptor, count, room int) (n int, fits bool) {
+// fit returns how many descriptors from the start fit, by count and by bytes.
+func fit(list []descriptor, count, room int) (n int) {
 	for n < len(list) && n < count {
 		if room -= list[n].encodedSize(); room < 0 {
 			break
 		}
 		n++
 	}
-	return max(n, 1), n > 0
+	return n
 }
 
-// search looks for the first credential of the parts that the key holds,
-// without a touch (option up: false), which does not spend the token. Only the
-// answer NO_CREDENTIALS means that a part matches nothing. What is signed on
-// the way is the hash of nothing, good for no relying party.
-func (c *ceremony) search(parts [][]descriptor, token *Token) (descriptor, error) {
+// search looks for a credential of the parts that the key holds, without a
+// touch (option up: false), which does not spend a token. Only the answer
+// NO_CREDENTIALS means that a part matches nothing. What is signed on the way
+// is the hash of nothing, good for no relying party.
+//
+// Where built-in verification is an option of the command, a first search goes
+// without, since each request with it costs the user a finger; credentials
+// that need it (credProtect 3) are found by a second.
+func (c *ceremony) search(parts [][]descriptor, v *verification) (descriptor, error) {
+	found, err := c.searchOnce(parts, v.token, false)
+	if v.uv && errors.Is(err, ErrNoCredentials) {
+		return c.searchOnce(parts, nil, true)
+	}
+	return found, err
+}
+
+func (c *ceremony) searchOnce(parts [][]descriptor, token *Token, uv bool) (descriptor, error) {
 	hash := sha256.Sum256(nil)
 	rpIDHash := sha256.Sum256([]byte(c.rpID))
 	p := &getAssertionParameters{
@@ -132,9 +150,12 @@ func (c *ceremony) search(parts [][]descriptor, token *Token) (descriptor, error
 	if token != nil {
 		p.PINUVAuthParam, p.PINUVAuthProtocol = token.Authenticate(hash[:]), token.protocol
 	}
+	if uv {
+		p.Options[OptionUserVerification] = true
+	}
 	for _, part := range parts {
 		p.AllowList = part
-		body, err := c.send(ctap.CmdGetAssertion, 0, p, TouchPresence)
+		body, err := c.send(ctap.CmdGetAssertion, 0, p, TouchVerification)
 		if errors.Is(err, ErrNoCredentials) {
 			continue
 		}

@@ -3,7 +3,6 @@ package ctap2
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 
 	"github.com/tapstone/fido/cose"
@@ -26,7 +25,7 @@ type MakeCredentialRequest struct {
 	ResidentKey      bool
 	UserVerification UserVerification
 	// Token is a token that the caller holds, with permission mc for RP.ID (and
-	// ga, for an ExcludeList that does not fit in one message). Without it,
+	// ga, for an ExcludeList that does not fit into one message). Without it,
 	// verification is obtained as UserVerification says.
 	Token *Token
 
@@ -129,12 +128,9 @@ func (a *Authenticator) MakeCredential(ctx context.Context, r *MakeCredentialReq
 	for i, alg := range r.Algorithms {
 		p.Parameters[i] = credentialParameters{alg, publicKeyType}
 	}
-	search, last, err := c.plan(c.usable(r.ExcludeList), p, r.Extensions)
-	if err != nil {
-		return nil, err
-	}
+	exclude := c.usable(r.ExcludeList)
 	permissions := PermissionMakeCredential
-	if len(search) > 0 {
+	if len(exclude) > 1 { // it may have to be searched, which takes permission ga
 		permissions |= PermissionGetAssertion
 	}
 	v, err := c.decide(r.UserVerification, c.info.demandsVerification(r.ResidentKey), r.Token, permissions, r.RP.ID)
@@ -145,16 +141,7 @@ func (a *Authenticator) MakeCredential(ctx context.Context, r *MakeCredentialReq
 
 	var credential *Credential
 	err = c.perform(v, permissions, r.RP.ID, func(v *verification) error {
-		p.ExcludeList = last
-		if len(search) > 0 {
-			found, err := c.search(search, v.token)
-			if err == nil {
-				p.ExcludeList = []descriptor{found}
-			} else if !errors.Is(err, ErrNoCredentials) {
-				return err
-			}
-		}
-		credential, err = c.makeCredential(p, r, v)
+		credential, err = c.makeCredential(p, r, exclude, v)
 		return err
 	})
 	if err != nil {
@@ -163,7 +150,7 @@ func (a *Authenticator) MakeCredential(ctx context.Context, r *MakeCredentialReq
 	return credential, nil
 }
 
-func (c *ceremony) makeCredential(p *makeCredentialParameters, r *MakeCredentialRequest, v *verification) (*Credential, error) {
+func (c *ceremony) makeCredential(p *makeCredentialParameters, r *MakeCredentialRequest, exclude []descriptor, v *verification) (*Credential, error) {
 	var err error
 	if p.Extensions, err = c.extensionInputs(ctap.CmdMakeCredential, r.Extensions); err != nil {
 		return nil, err
@@ -185,13 +172,17 @@ func (c *ceremony) makeCredential(p *makeCredentialParameters, r *MakeCredential
 		}
 		p.Options[OptionUserVerification] = true
 	}
-	body, err := c.send(ctap.CmdMakeCredential, 0, p, touch)
+	message, err := c.encodeListed(ctap.CmdMakeCredential, p, &p.ExcludeList, exclude, v)
+	if err != nil {
+		return nil, err
+	}
+	body, err := c.exchange(message, 0, touch)
 	if err != nil {
 		return nil, err
 	}
 	credential, err := parseCredential(body, c.a.rules)
-	if err == nil && credential.AuthData.RPIDHash != sha256.Sum256([]byte(p.RP.ID)) {
-		err = fmt.Errorf("%w: authenticator data for another RP ID", ErrMalformed)
+	if err == nil {
+		err = credential.AuthData.answers(sha256.Sum256([]byte(p.RP.ID)), r.UserVerification)
 	}
 	if err != nil {
 		return nil, malformed(ctap.CmdMakeCredential, err)

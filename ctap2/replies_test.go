@@ -441,3 +441,72 @@ func TestQuirk29UndefinedVersion(t *testing.T) {
 		t.Errorf("selection on a key that claims more than 2.1: %v", err)
 	}
 }
+
+// Quirk 23: what nobody has defined may be of any type.
+func TestQuirk23UnknownTypes(t *testing.T) {
+	for name, change := range map[string]func(members){
+		"option":        func(m members) { m[4] = map[string]any{"rk": true, "example": 3} },
+		"certification": func(m members) { m[0x13] = map[string]any{"FIPS": "L2", "FIDO": 1} },
+		"identifier":    func(m members) { m[0x19], m[0x1E] = make([]byte, 48), make([]byte, 16) },
+	} {
+		info := basicInfo()
+		change(info)
+		if _, err := ctap2.Open(t.Context(), newCanned(t, info)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	info := basicInfo()
+	info[4] = map[string]any{"rk": 1}
+	if _, err := ctap2.Open(t.Context(), newCanned(t, info)); !errors.Is(err, ctap2.ErrMalformed) {
+		t.Errorf("an option that is a number: %v", err)
+	}
+}
+
+// An answer to another question is none: a credential that was not allowed, a
+// user who was not verified although that was required.
+func TestAnswersAreHeldAgainstTheRequest(t *testing.T) {
+	s := newSoftKey(t)
+	info := basicInfo()
+	info[4] = map[string]bool{"uv": true}
+	c := newCanned(t, info)
+	auth := s.authData(t, "example.com", 0x01, false, nil)
+	c.on(0x02, func([]byte) []byte {
+		return ok(t, members{1: map[string]any{"id": s.id, "type": "public-key"}, 2: auth, 3: s.sign(t, auth, clientDataHash[:])})
+	})
+	made := s.authData(t, "example.com", 0x41, true, nil)
+	c.on(0x01, func([]byte) []byte { return ok(t, members{1: "none", 2: made, 3: map[string]int{}}) })
+	key := open(t, c)
+	for _, n := range []int{1, 2} {
+		request := signIn()
+		request.UserVerification = ctap2.Discouraged
+		allow(randomIDs(n, 32)...)(request)
+		if _, err := key.GetAssertion(t.Context(), request); !errors.Is(err, ctap2.ErrMalformed) {
+			t.Errorf("not among the %d allowed: %v", n, err)
+		}
+	}
+	request := signIn()
+	request.UserVerification = ctap2.Required
+	if _, err := key.GetAssertion(t.Context(), request); !errors.Is(err, ctap2.ErrMalformed) {
+		t.Errorf("not verified: %v", err)
+	}
+	register := registration()
+	register.UserVerification = ctap2.Required
+	if _, err := key.MakeCredential(t.Context(), register); !errors.Is(err, ctap2.ErrMalformed) {
+		t.Errorf("registered, not verified: %v", err)
+	}
+}
+
+// Whatever a key answers to a cancellation, the caller finds their own reason.
+func TestCancelledWithAnyStatus(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	reason := errors.New("changed my mind")
+	c := newCanned(t, basicInfo())
+	c.on(0x01, func([]byte) []byte {
+		cancel(reason)
+		return []byte{byte(ctap2.ErrUserActionTimeout)}
+	})
+	_, err := open(t, c).MakeCredential(ctx, registration())
+	if !errors.Is(err, reason) || !errors.Is(err, ctap2.ErrUserActionTimeout) {
+		t.Error(err)
+	}
+}

@@ -15,10 +15,7 @@ func (a *Authenticator) Reset(ctx context.Context) error {
 		return err
 	}
 	defer c.end()
-	a.stale.Store(true) // also where the answer gets lost
-	if _, err := c.send(ctap.CmdReset, 0, nil, TouchReset); err != nil {
-		return err
-	}
-	a.pinHash.Wipe()
-	return nil
+	c.changing()
+	_, err = c.send(ctap.CmdReset, 0, nil, TouchReset)
+	return err
 }

@@ -48,8 +48,9 @@ const (
 	PINMethod
 	// UVMethod is getPinUvAuthTokenUsingUvWithPermissions.
 	UVMethod
-	// LegacyPINMethod is getPinToken (§6.5.5.7.1), whose token carries the
-	// permissions mc and ga.
+	// LegacyPINMethod is getPinToken (§6.5.5.7.1), which asks for no
+	// permissions: the token has mc and ga, or, on a key from before
+	// permissions, all there are.
 	LegacyPINMethod
 )
 
@@ -132,14 +133,18 @@ func (a *Authenticator) Token(ctx context.Context, request *TokenRequest) (*Toke
 // token obtains a token by built-in user verification, and by the PIN where
 // that is not set up, blocked or used up.
 func (c *ceremony) token(permissions Permission, rpID string) (*Token, error) {
-	if !c.info.optionOn(OptionUserVerification) || !c.info.optionOn(OptionPINUVAuthToken) || !c.info.grantsByUV(permissions) {
-		return c.pinToken(permissions, rpID, false)
+	uv := c.info.optionOn(OptionUserVerification) && c.info.optionOn(OptionPINUVAuthToken) && c.info.grantsByUV(permissions)
+	switch {
+	case uv:
+		t, err := c.uvToken(permissions, rpID)
+		failed := errors.Is(err, ErrUVBlocked) || errors.Is(err, ErrUVInvalid)
+		if !failed || !c.info.grantsByPIN(permissions) || !c.canAskPIN() {
+			return t, err
+		}
+	case !c.info.grantsByPIN(permissions):
+		return nil, ErrNotSetUp
 	}
-	t, err := c.uvToken(permissions, rpID)
-	if (errors.Is(err, ErrUVBlocked) || errors.Is(err, ErrUVInvalid)) && c.info.grantsByPIN(permissions) {
-		return c.pinToken(permissions, rpID, false)
-	}
-	return t, err
+	return c.pinToken(permissions, rpID, false)
 }
 
 // grantsByPIN reports whether a PIN is set and yields these permissions
@@ -173,13 +178,14 @@ func (c *ceremony) uvToken(permissions Permission, rpID string) (*Token, error) 
 	}
 }
 
-// uvAttempts is how often built-in user verification is tried before the PIN.
+// uvAttempts is how often built-in user verification is tried before the PIN:
+// as often as the key prefers, and never more than uvRetries can be (§6.5.3).
 func (i *Info) uvAttempts() int {
-	const unsaid = 3
+	const unsaid, most = 3, 25
 	if i.PreferredPlatformUVAttempts == 0 {
 		return unsaid
 	}
-	return i.PreferredPlatformUVAttempts
+	return min(i.PreferredPlatformUVAttempts, most)
 }
 
 // pinToken obtains a token with the PIN that is remembered, or else with the
@@ -195,7 +201,7 @@ func (c *ceremony) pinToken(permissions Permission, rpID string, legacy bool) (*
 	if !legacy && c.info.optionOn(OptionPINUVAuthToken) {
 		p.Subcommand, p.Permissions, p.RPID = ctap.PINGetTokenUsingPIN, permissions, rpID
 	}
-	hash := c.a.pinHash.Clone()
+	hash := c.remembered()
 	defer func() { hash.Wipe() }()
 	var previous *PINError
 	for {
@@ -208,9 +214,7 @@ func (c *ceremony) pinToken(permissions Permission, rpID string, legacy bool) (*
 		}
 		t, err := c.pinTokenFor(p, hash)
 		if err == nil {
-			if t.permissions == 0 { // a legacy token: §6.5.5.7.1
-				t.permissions = PermissionMakeCredential | PermissionGetAssertion
-			}
+			t.permissions, t.rpID = permissions, rpID // getPinToken was told neither
 			c.remember(hash.Clone())
 			return t, nil
 		}
@@ -236,17 +240,33 @@ func (c *ceremony) pinToken(permissions Permission, rpID string, legacy bool) (*
 	}
 }
 
+// canAskPIN reports whether a PIN can be had.
+func (c *ceremony) canAskPIN() bool {
+	hash := c.remembered()
+	defer hash.Wipe()
+	return c.a.interaction.PIN != nil || hash.Len() > 0
+}
+
 // askPIN asks the person and returns the hash of what they entered.
 func (c *ceremony) askPIN(previous *PINError) (pin.Secret, error) {
 	ask := c.a.interaction.PIN
 	if ask == nil {
 		return pin.Secret{}, ErrNoPIN
 	}
-	entered, err := ask(c.ctx, PINRequest{RPID: c.rpID, Previous: previous, Retries: c.pinRetries})
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(c.a.life, func() { cancel(ErrClosed) })()
+	entered, err := ask(ctx, PINRequest{RPID: c.rpID, Previous: previous, Retries: c.pinRetries})
+	defer entered.Wipe()
+	// A prompt can stand open for long, and another program's wrong PIN makes
+	// the key take a new key agreement key meanwhile.
+	c.forgetSecret()
+	if c.a.life.Err() != nil {
+		return pin.Secret{}, fmt.Errorf("ctap2: %w", ErrClosed)
+	}
 	if err != nil {
 		return pin.Secret{}, fmt.Errorf("ctap2: PIN prompt: %w", err)
 	}
-	defer entered.Wipe()
 	return hashPIN(entered)
 }
 

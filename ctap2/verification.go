@@ -76,8 +76,7 @@ func (c *ceremony) decide(wish UserVerification, must bool, held *Token, permiss
 		return c.verify(permissions, rpID)
 	}
 	uv := c.info.optionOn(OptionUserVerification)
-	canAsk := c.a.interaction.PIN != nil || c.a.pinHash.Len() > 0
-	if wish == Preferred && (uv || canAsk && c.info.grantsByPIN(permissions)) {
+	if wish == Preferred && (uv || c.info.grantsByPIN(permissions) && c.canAskPIN()) {
 		return c.verify(permissions, rpID)
 	}
 	return new(verification), nil
@@ -85,20 +84,24 @@ func (c *ceremony) decide(wish UserVerification, must bool, held *Token, permiss
 
 // verify takes the best path to a verified user that the key offers: built-in
 // verification with a token, built-in verification as an option of the
-// command, a PIN token with permissions, a PIN token of the old kind.
+// command, a PIN token with permissions, a PIN token of the old kind. Before it
+// gives up for what the Info says, it asks the key whether that is still so.
 func (c *ceremony) verify(permissions Permission, rpID string) (*verification, error) {
-	uv := c.info.optionOn(OptionUserVerification)
-	switch {
-	case uv && !c.info.optionOn(OptionPINUVAuthToken):
-		return &verification{uv: true}, nil
-	case !uv && !c.info.grantsByPIN(permissions):
-		return nil, ErrNotSetUp
+	for {
+		if c.info.optionOn(OptionUserVerification) && !c.info.optionOn(OptionPINUVAuthToken) {
+			return &verification{uv: true}, nil
+		}
+		t, err := c.token(permissions, rpID)
+		if err == nil {
+			return &verification{token: t}, nil
+		}
+		if !errors.Is(err, ErrNotSetUp) && !errors.Is(err, ErrPINChangeRequired) && !errors.Is(err, ErrPINNotSet) || c.fresh {
+			return nil, err
+		}
+		if _, err := c.fetchInfo(); err != nil {
+			return nil, err
+		}
 	}
-	t, err := c.token(permissions, rpID)
-	if err != nil {
-		return nil, err
-	}
-	return &verification{token: t}, nil
 }
 
 // perform runs a command under v, and again where the key's answer shows a
@@ -115,6 +118,11 @@ func (c *ceremony) perform(v *verification, permissions Permission, rpID string,
 		uvFailed := v.uv && (errors.Is(err, ErrUVInvalid) || errors.Is(err, ErrUVBlocked) || errors.Is(err, ErrPUATRequired))
 		switch {
 		case errors.Is(err, ErrPUATRequired) && v.none():
+			if !c.fresh {
+				if _, err := c.fetchInfo(); err != nil {
+					return err
+				}
+			}
 			again, err := c.verify(permissions, rpID)
 			if err != nil {
 				return err
@@ -122,7 +130,7 @@ func (c *ceremony) perform(v *verification, permissions Permission, rpID string,
 			*v = *again
 		case uvFailed && errors.Is(err, ErrUVInvalid) && attempts > 1:
 			attempts--
-		case uvFailed && c.info.grantsByPIN(permissions):
+		case uvFailed && c.info.grantsByPIN(permissions) && c.canAskPIN():
 			t, err := c.pinToken(permissions, rpID, false)
 			if err != nil {
 				return err

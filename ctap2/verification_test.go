@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/ctap2/virtual"
@@ -125,7 +126,7 @@ func TestQuirk31Demands(t *testing.T) {
 			if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrNotSetUp) {
 				t.Error(err)
 			}
-			d.expect()
+			d.expect("04") // is that still so?
 		}
 	})
 	t.Run("a PIN that is not for this", func(t *testing.T) {
@@ -135,7 +136,10 @@ func TestQuirk31Demands(t *testing.T) {
 		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrNotSetUp) {
 			t.Error(err)
 		}
-		d.expect()
+		d.expect("04")
+		if _, err := d.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionGetAssertion, RPID: "example.com"}); !errors.Is(err, ctap2.ErrNotSetUp) || len(d.asked) != 0 {
+			t.Errorf("%v after %d questions for a PIN that cannot do", err, len(d.asked))
+		}
 		d.register(mcUV(ctap2.Preferred))
 		d.expect("01")
 	})
@@ -143,10 +147,10 @@ func TestQuirk31Demands(t *testing.T) {
 		d := sit(t, virtual.Config{PIN: "271828", ForcePINChange: true}, "271828")
 		request := registration()
 		request.ResidentKey = true
-		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrPINChangeRequired) {
-			t.Error(err)
+		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrPINChangeRequired) || len(d.asked) != 0 {
+			t.Errorf("%v after %d questions", err, len(d.asked))
 		}
-		d.expect()
+		d.expect("04")
 		if err := d.ChangePIN(t.Context(), pin.FromString("271828"), pin.FromString("314159")); err != nil {
 			t.Fatal(err)
 		}
@@ -184,9 +188,6 @@ func TestQuirk30OptionsApart(t *testing.T) {
 			}
 			if message[0] == ctap.CmdMakeCredential && bytes.Contains(p[options], []byte("up")) {
 				t.Errorf("up in makeCredential: %x", message)
-			}
-			if bytes.Contains(message, []byte("transports")) {
-				t.Errorf("quirk 40: transports in a descriptor: %x", message)
 			}
 		}
 		credential := d.register(resident)
@@ -396,7 +397,7 @@ func TestQuirk44StaleSecret(t *testing.T) {
 		unspoil()
 		once := func(command, subcommand byte) {
 			d.before = func(message []byte) {
-				if message[0] == command && (subcommand == 0 || bytes.Contains(message[1:6], []byte{2, subcommand})) {
+				if message[0] == command && (subcommand == 0 || message[5] == subcommand) {
 					d.before = nil
 					spoil()
 				}
@@ -516,5 +517,175 @@ func TestTokenMethods(t *testing.T) {
 	}
 	if _, err := d.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionPersistentCredentialManagement}); !errors.Is(err, ctap2.ErrUnauthorizedPermission) {
 		t.Errorf("a permission that this key has not: %v", err)
+	}
+}
+
+// Quirk 40: no transports in a descriptor, whichever list it is in.
+func TestQuirk40NoTransports(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: "271828", Faults: virtual.RefuseTransports, MaxCredentialCountInList: 2}, "271828")
+	credential := d.register(resident)
+	ids := append(randomIDs(5, 32), credential.ID)
+	d.sent()
+	verify(t, d.signIn(allow(ids...))[0], credential)
+	request := registration()
+	for _, id := range ids {
+		request.ExcludeList = append(request.ExcludeList, ctap2.CredentialDescriptor{ID: id})
+	}
+	if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrCredentialExcluded) {
+		t.Error(err)
+	}
+	for _, m := range d.messages {
+		if bytes.Contains(m, []byte("transports")) {
+			t.Errorf("%x", m)
+		}
+	}
+}
+
+// Quirk 33: the attempts that a key prefers are bounded by what uvRetries can
+// be.
+func TestQuirk33AttemptsAreBounded(t *testing.T) {
+	d := sit(t, virtual.Config{})
+	c := newCanned(t, members{1: []string{"FIDO_2_1"}, 3: make([]byte, 16), 4: map[string]bool{"uv": true, "pinUvAuthToken": true}, 6: []int{2}, 0x11: 2_000_000_000})
+	attempts := 0
+	c.on(0x06, func(message []byte) []byte {
+		if message[5] == ctap.PINGetKeyAgreement {
+			reply, err := d.soft.Exchange(t.Context(), message, nil)
+			if err != nil {
+				t.Error(err)
+			}
+			return reply
+		}
+		if attempts++; attempts > 100 {
+			return []byte{byte(ctap2.ErrOther)}
+		}
+		return []byte{byte(ctap2.ErrUVInvalid)}
+	})
+	_, err := open(t, c).Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionGetAssertion, RPID: "example.com"})
+	if !errors.Is(err, ctap2.ErrUVInvalid) || attempts != 25 {
+		t.Errorf("%v after %d attempts", err, attempts)
+	}
+}
+
+// Quirk 44: a PIN prompt can stand open for long; what was agreed with the key
+// before it is not used after it.
+func TestQuirk44PromptStandsOpen(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: "271828", BuiltInUV: virtual.UVConfigured, Verification: virtual.Refuse})
+	other := &desk{t: t, soft: d.soft, usb: d.usb, pins: []string{"0000"}}
+	other.open()
+	defer other.Close()
+	asked := 0
+	key := open(t, d.soft, ctap2.WithInteraction(ctap2.Interaction{PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) {
+		if asked++; asked == 1 {
+			if _, err := other.Token(t.Context(), &ctap2.TokenRequest{Permissions: 2, RPID: "x", Method: ctap2.PINMethod}); !errors.Is(err, ctap2.ErrPINInvalid) {
+				t.Errorf("wrong PIN: %v", err)
+			}
+		}
+		return pin.FromString("271828"), nil
+	}}))
+	if _, err := key.Token(t.Context(), &ctap2.TokenRequest{Permissions: 2, RPID: "x"}); err != nil || asked != 1 {
+		t.Errorf("the right PIN: %v, asked %d times", err, asked)
+	}
+}
+
+// What the Info says is doubted where the key says otherwise.
+func TestInfoIsDoubted(t *testing.T) {
+	d := sit(t, virtual.Config{UVRequiredForNonDiscoverable: true}, "271828")
+	other := open(t, d.soft)
+	if err := other.SetPIN(t.Context(), pin.FromString("271828")); err != nil {
+		t.Fatal(err)
+	}
+	d.register()
+	d.expect("01", "04", "06.02", "06.09", "01")
+
+	d = sit(t, virtual.Config{PIN: "271828", ForcePINChange: true}, "314159")
+	other = open(t, d.soft)
+	if err := other.ChangePIN(t.Context(), pin.FromString("271828"), pin.FromString("314159")); err != nil {
+		t.Fatal(err)
+	}
+	d.register(resident)
+	d.expect("04", "06.02", "06.09", "01")
+
+	d = sit(t, virtual.Config{PIN: "271828"}, "271828")
+	if err := open(t, d.soft).Reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	request := registration()
+	request.UserVerification = ctap2.Required
+	if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrNotSetUp) {
+		t.Errorf("a PIN that is gone: %v", err)
+	}
+}
+
+// A change of PIN whose outcome is unknown: the old one is not tried unasked.
+func TestRememberedPINAfterLostAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := sit(t, virtual.Config{PIN: "271828"}, "271828")
+		d.register(resident)
+		d.usb.SetFaults(virtual.USBFaults{Filter: func(direction virtual.USBDirection, n int, report []byte) [][]byte {
+			if direction == virtual.USBInput && n >= 2 { // behind the two reports of key agreement
+				return nil
+			}
+			return [][]byte{report}
+		}})
+		if err := d.ChangePIN(t.Context(), pin.FromString("271828"), pin.FromString("314159")); !errors.Is(err, ctap2.ErrNoAnswer) {
+			t.Error(err)
+		}
+		d.usb.SetFaults(virtual.USBFaults{})
+		d.asked, d.pins = nil, []string{"314159"}
+		d.signIn()
+		if len(d.asked) != 1 || d.asked[0].Previous != nil {
+			t.Errorf("the remembered PIN was tried unasked: %+v", d.asked)
+		}
+		// A command that this package has no method for may change it too.
+		if _, err := d.Command(t.Context(), ctap.CmdClientPIN, []byte{0xa0}); !errors.Is(err, ctap2.ErrMissingParameter) {
+			t.Error(err)
+		}
+		if d.signIn(); len(d.asked) != 2 {
+			t.Errorf("asked %d times", len(d.asked))
+		}
+	})
+}
+
+// A silent request asks neither for a PIN nor for a finger, unless it is told
+// to.
+func TestSilentAsksNobody(t *testing.T) {
+	request := signIn()
+	request.Silent = true
+	allow(randomIDs(1, 32)...)(request)
+	for _, config := range []virtual.Config{{PIN: "271828"}, {BuiltInUV: virtual.UVConfigured}, {BuiltInUV: virtual.UVConfigured, NoPINUVAuthToken: true}, {PIN: "271828", AlwaysUV: true}} {
+		d := sit(t, config, "271828")
+		if _, err := d.GetAssertion(t.Context(), request); !errors.Is(err, ctap2.ErrNoCredentials) && !errors.Is(err, ctap2.ErrPUATRequired) {
+			t.Errorf("%+v: %v", config, err)
+		}
+		if len(d.asked) != 0 || len(d.touches) != 0 {
+			t.Errorf("%+v: %d questions, touches %v", config, len(d.asked), d.touches)
+		}
+	}
+	d := sit(t, virtual.Config{PIN: "271828"}, "271828")
+	credential := d.register()
+	accounts := d.signIn(allow(credential.ID), gaUV(ctap2.Required), func(r *ctap2.GetAssertionRequest) { r.Silent = true })
+	if f := accounts[0].AuthData.Flags; f != ctap2.FlagUserVerified {
+		t.Errorf("silent and required: %v", f)
+	}
+}
+
+// A key from before permissions decides itself what its tokens are for.
+func TestLegacyTokenPermissions(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: "271828", NoPINUVAuthToken: true}, "271828")
+	token, err := d.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionCredentialManagement})
+	if err != nil || token.Permissions() != ctap2.PermissionCredentialManagement {
+		t.Errorf("%v, %v", token, err)
+	}
+}
+
+// Built-in verification fails, and there is no way to ask for the PIN: the
+// error is the key's.
+func TestNoPromptToFallBackOn(t *testing.T) {
+	for _, config := range []virtual.Config{{}, {NoPINUVAuthToken: true}} {
+		config.BuiltInUV, config.PIN, config.Verification = virtual.UVConfigured, "271828", virtual.Refuse
+		d := sit(t, config)
+		if _, err := d.MakeCredential(t.Context(), registration()); errors.Is(err, ctap2.ErrNoPIN) || err == nil {
+			t.Error(err)
+		}
 	}
 }

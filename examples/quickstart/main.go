@@ -158,14 +158,32 @@ func describe(out io.Writer, info *ctap2.Info) {
 }
 
 // askPIN reads the PIN from the terminal, without showing it.
-func askPIN(_ context.Context, request ctap2.PINRequest) (pin.Secret, error) {
+func askPIN(ctx context.Context, request ctap2.PINRequest) (pin.Secret, error) {
 	if request.Previous != nil {
-		fmt.Fprintf(os.Stderr, "Wrong. %d tries are left.\n", request.Previous.Retries)
+		fmt.Fprintln(os.Stderr, request.Previous)
 	}
 	fmt.Fprint(os.Stderr, "PIN of the key: ")
-	line, err := term.ReadPassword(int(os.Stdin.Fd()))
-	fmt.Fprintln(os.Stderr)
-	return pin.NewSecret(line), err
+	defer fmt.Fprintln(os.Stderr)
+	terminal := int(os.Stdin.Fd())
+	state, err := term.GetState(terminal)
+	if err != nil {
+		return pin.Secret{}, err
+	}
+	type entry struct {
+		line []byte
+		err  error
+	}
+	entered := make(chan entry, 1)
+	go func() { // which ends with the program if nothing is entered
+		line, err := term.ReadPassword(terminal)
+		entered <- entry{line, err}
+	}()
+	select {
+	case e := <-entered:
+		return pin.NewSecret(e.line), e.err
+	case <-ctx.Done():
+		return pin.Secret{}, errors.Join(context.Cause(ctx), term.Restore(terminal, state))
+	}
 }
 
 // clientDataHash makes client data as a browser would, with a fresh challenge,

@@ -117,7 +117,7 @@ func (c *Cursor) Bool() bool {
 	if c.err != nil {
 		return false
 	}
-	if c.off >= len(c.data) || c.data[c.off]&^1 != initialFalse {
+	if !c.IsBool() {
 		c.fail("a boolean")
 		return false
 	}
@@ -193,6 +193,16 @@ func (c *Cursor) Skip() {
 // IsMap reports whether the Cursor stands on a map.
 func (c *Cursor) IsMap() bool {
 	return c.err == nil && c.off < len(c.data) && c.data[c.off]>>5 == majorMap
+}
+
+// IsBool reports whether the Cursor stands on true or false.
+func (c *Cursor) IsBool() bool {
+	return c.err == nil && c.off < len(c.data) && c.data[c.off]&^1 == initialFalse
+}
+
+// IsUint reports whether the Cursor stands on an unsigned integer.
+func (c *Cursor) IsUint() bool {
+	return c.err == nil && c.off < len(c.data) && c.data[c.off]>>5 == majorUint
 }
 
 // Len returns the number of items of the array, or of pairs of the map, that
