@@ -8,6 +8,7 @@ import (
 
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/ctap2/virtual"
+	"github.com/tapstone/fido/hid"
 )
 
 // A touch means "this one", on keys of every age.
@@ -146,10 +147,30 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// A key without CTAP2 says so by a status, or by its transport.
-func TestNotCTAP2(t *testing.T) {
+// Quirk 9: a key whose capability bits claim CTAP2, and that does not know
+// getInfo, is one without CTAP2; as is one whose bits deny it.
+func TestQuirk09NotCTAP2(t *testing.T) {
 	c := &canned{replies: map[byte]func([]byte) []byte{}}
 	if _, err := ctap2.Open(t.Context(), c); !errors.Is(err, ctap2.ErrUnsupported) || !errors.Is(err, ctap2.ErrInvalidCommand) {
 		t.Error(err)
+	}
+	soft, err := virtual.New(virtual.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer soft.Close()
+	usb := soft.PlugIn(virtual.USBConfig{Faults: virtual.USBFaults{FlipCapabilities: byte(hid.CapabilityCBOR)}})
+	defer usb.Unplug()
+	conn, err := usb.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	device, err := hid.New(t.Context(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	if _, err := ctap2.Open(t.Context(), device); !errors.Is(err, ctap2.ErrUnsupported) {
+		t.Errorf("bits that deny CTAP2: %v", err)
 	}
 }

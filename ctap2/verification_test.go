@@ -470,6 +470,27 @@ func TestQuirk45Tokens(t *testing.T) {
 		refused("killed by a newer one", older)
 		verify(t, d.signIn(with(newer))[0], credential)
 
+		// A token of the library's own that another program's has killed is
+		// replaced, once, and nobody is asked again.
+		rival := &desk{t: t, soft: d.soft, usb: d.usb, pins: []string{"271828"}}
+		rival.open()
+		defer rival.Close()
+		d.before = func(message []byte) {
+			if message[0] == ctap.CmdGetAssertion {
+				d.before = nil
+				if _, err := rival.Token(t.Context(), &ctap2.TokenRequest{Permissions: mcga, RPID: "example.com"}); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		d.sent()
+		d.asked = nil
+		verify(t, d.signIn()[0], credential)
+		d.expect("06.02", "06.09", "02", "06.02", "06.09", "02")
+		if len(d.asked) != 0 {
+			t.Errorf("asked %d times", len(d.asked))
+		}
+
 		ga := get(ctap2.PermissionGetAssertion)
 		request := registration()
 		request.Token = ga
