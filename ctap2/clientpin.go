@@ -296,13 +296,11 @@ func (c *ceremony) forgetPIN() {
 }
 
 // pinError turns the statuses of a refused PIN into a PINError with the tries
-// left, and forgets what a wrong PIN makes stale: the shared secret, since the
-// key takes a new key agreement key, and the PIN that was remembered.
+// left, and forgets the PIN that was remembered.
 func (c *ceremony) pinError(err error) error {
 	if !errors.Is(err, ErrPINInvalid) && !errors.Is(err, ErrPINAuthBlocked) && !errors.Is(err, ErrPINBlocked) {
 		return err
 	}
-	c.forgetSecret()
 	c.forgetPIN()
 	e := &PINError{Retries: -1, PowerCycle: errors.Is(err, ErrPINAuthBlocked), err: err}
 	if errors.Is(err, ErrPINBlocked) {

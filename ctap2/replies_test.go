@@ -510,3 +510,17 @@ func TestCancelledWithAnyStatus(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Quirk 42: only NO_CREDENTIALS means that a part of a list matches nothing.
+func TestQuirk42OnlyNoCredentials(t *testing.T) {
+	c := newCanned(t, basicInfo())
+	c.on(0x02, func([]byte) []byte { return []byte{byte(ctap2.ErrOther)} })
+	request := signIn()
+	allow(randomIDs(3, 32)...)(request)
+	if _, err := open(t, c).GetAssertion(t.Context(), request); !errors.Is(err, ctap2.ErrOther) {
+		t.Error(err)
+	}
+	if n := len(c.messages); n != 2 {
+		t.Errorf("%d messages: went on after an error", n)
+	}
+}

@@ -258,8 +258,8 @@ func (c *ceremony) askPIN(previous *PINError) (pin.Secret, error) {
 	defer context.AfterFunc(c.a.life, func() { cancel(ErrClosed) })()
 	entered, err := ask(ctx, PINRequest{RPID: c.rpID, Previous: previous, Retries: c.pinRetries})
 	defer entered.Wipe()
-	// A prompt can stand open for long, and another program's wrong PIN makes
-	// the key take a new key agreement key meanwhile.
+	// A wrong PIN makes the key take a new key agreement key: the one entered
+	// before this prompt, or another program's while it stood open.
 	c.forgetSecret()
 	if c.a.life.Err() != nil {
 		return pin.Secret{}, fmt.Errorf("ctap2: %w", ErrClosed)

@@ -119,10 +119,13 @@ func TestQuirk31Demands(t *testing.T) {
 	}
 
 	t.Run("required, not set up", func(t *testing.T) {
-		for _, config := range []virtual.Config{{}, {NoClientPIN: true}, {BuiltInUV: virtual.UVNotConfigured}} {
+		for _, config := range []virtual.Config{{}, {NoClientPIN: true}, {BuiltInUV: virtual.UVNotConfigured}, {AlwaysUV: true}} {
 			d := sit(t, config, "271828")
 			request := registration()
 			request.UserVerification = ctap2.Required
+			if config.AlwaysUV {
+				request.UserVerification = ctap2.Discouraged
+			}
 			if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrNotSetUp) {
 				t.Error(err)
 			}
