@@ -11,17 +11,18 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tapstone/fido/hid/hidtest"
 	"github.com/tapstone/fido/internal/ctap"
 )
 
 func TestNew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
 		if d.Channel() != 0x11 {
 			t.Errorf("Channel = %x", d.Channel())
 		}
-		if want := (Version{2, 5, 1, 3}); d.Version() != want {
+		if want := (Version{2, 1, 2, 3}); d.Version() != want {
 			t.Errorf("Version = %v", d.Version())
 		}
 		if want := CapabilityCBOR | CapabilityWink; d.Capabilities() != want {
@@ -33,7 +34,7 @@ func TestNew(t *testing.T) {
 // New leaves a Conn that it does not take over as it is.
 func TestNewFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
+		k := hidtest.New(nil)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		why := errors.New("the user went home")
 		cancel(why)
@@ -41,37 +42,32 @@ func TestNewFails(t *testing.T) {
 		mustMatch(t, err, context.Canceled, why)
 		mustTake(t, k) // nothing
 
-		k.serve = func(message) bool { return true }
+		k.Handle(silent)
 		ctx, stop := context.WithTimeout(t.Context(), time.Second)
 		defer stop()
 		_, err = New(ctx, k)
 		mustMatch(t, err, context.DeadlineExceeded)
 
-		for _, reply := range []func(k *key, m message) []byte{
-			func(k *key, m message) []byte { return k.welcome(m)[:16] },
-			func(_ *key, m message) []byte { return append(bytes.Clone(m.data), make([]byte, 9)...) },
-			func(_ *key, m message) []byte {
-				return append(bytes.Clone(m.data), 0xFF, 0xFF, 0xFF, 0xFF, 2, 0, 0, 0, 0)
-			},
+		for _, answer := range []hidtest.Answer{
+			hidtest.Default().Garble(0, func(report []byte) { report[6] = 16 }), // the length
+			hidtest.Default().Garble(0, func(report []byte) { clear(report[15:19]) }),
+			hidtest.Default().Garble(0, func(report []byte) { copy(report[15:], report[:4]) }), // the broadcast channel
 		} {
-			k.serve = func(m message) bool {
-				k.answer(m.channel, m.command, reply(k, m))
-				return true
-			}
+			k.Handle(always(answer))
 			_, err = New(t.Context(), k)
 			mustMatch(t, err, ErrFraming)
 		}
 
-		k.serve = nil
-		k.device(t)
+		k.Handle(nil)
+		newDevice(t, k)
 	})
 }
 
 func TestCommands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.taken()
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		taken(k)
 		ctx := t.Context()
 		if answer, err := d.Msg(ctx, []byte{0, 3}); err != nil || !bytes.Equal(answer, []byte{0, 3, 0x90, 0}) {
 			t.Errorf("Msg = %x, %v", answer, err)
@@ -81,12 +77,13 @@ func TestCommands(t *testing.T) {
 				t.Errorf("Ping of %d bytes = %d bytes, %v", len(data), len(answer), err)
 			}
 		}
+		k.Handle(hidtest.Answers{0x41: hidtest.Reply([]byte{5})}.Handle)
 		if answer, err := d.Vendor(ctx, 0x41, []byte{5}); err != nil || !bytes.Equal(answer, []byte{5}) {
 			t.Errorf("Vendor = %x, %v", answer, err)
 		}
 		_, err := d.Vendor(ctx, 0x7F, nil)
 		mustMatch(t, err, ErrInvalidCmd, ErrUnsupported)
-		k.taken()
+		taken(k)
 
 		for _, command := range []byte{0, ctap.HIDCBOR, 0x3F, 0x80, 0xC1} {
 			_, err := d.Vendor(ctx, command, nil)
@@ -109,17 +106,13 @@ func TestCommands(t *testing.T) {
 // A Ping whose echo differs is an error, and the channel is set right.
 func TestPingAltered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.serve = func(m message) bool {
-			if m.command == ctap.HIDPing {
-				m.data[len(m.data)-1] ^= 1
-			}
-			return false
-		}
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		altered := hidtest.Default().Garble(1, func(report []byte) { report[47] ^= 1 }) // the last byte
+		k.Handle(hidtest.Answers{ctap.HIDPing: altered}.Handle)
 		_, err := d.Ping(t.Context(), counting(100))
 		mustMatch(t, err, ErrFraming)
-		k.taken()
+		taken(k)
 		mustAnswer(t, d, getInfo)
 		mustTake(t, k, "CTAPHID_INIT 11 (8)", "CTAPHID_INIT ffffffff (8)", "CTAPHID_CBOR 12 04")
 	})
@@ -128,10 +121,9 @@ func TestPingAltered(t *testing.T) {
 // What a device does not claim is refused, and nothing is sent.
 func TestCapabilities(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		k.capabilities = ctap.HIDCapabilityNMSG
-		d := k.device(t)
-		k.taken()
+		k := hidtest.New(nil, hidtest.WithCapabilities(ctap.HIDCapabilityNMSG))
+		d := newDevice(t, k)
+		taken(k)
 		_, err := d.Exchange(t.Context(), getInfo, nil)
 		mustMatch(t, err, ErrUnsupported)
 		_, err = d.Msg(t.Context(), []byte{0, 3})
@@ -145,48 +137,48 @@ func TestCapabilities(t *testing.T) {
 // once.
 func TestInvalidChannel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.taken()
-		k.serve = func(m message) bool {
-			if m.channel == 0x11 {
-				k.answer(m.channel, ctap.HIDError, []byte{ctap.HIDErrInvalidChannel})
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		taken(k)
+		k.Handle(func(m hidtest.Message) hidtest.Answer {
+			if m.Channel == 0x11 {
+				return hidtest.Error(ctap.HIDErrInvalidChannel)
 			}
-			return m.channel == 0x11
-		}
+			return hidtest.Default()
+		})
 		mustAnswer(t, d, getInfo)
 		mustTake(t, k, "CTAPHID_CBOR 11 04", "CTAPHID_INIT ffffffff (8)", "CTAPHID_CBOR 12 04")
 		if d.Channel() != 0x12 {
 			t.Errorf("Channel = %x", d.Channel())
 		}
 
-		k.serve = func(m message) bool {
-			if m.command != ctap.HIDInit {
-				k.answer(m.channel, ctap.HIDError, []byte{ctap.HIDErrInvalidChannel})
+		k.Handle(func(m hidtest.Message) hidtest.Answer {
+			if m.Command != ctap.HIDInit {
+				return hidtest.Error(ctap.HIDErrInvalidChannel)
 			}
-			return m.command != ctap.HIDInit
-		}
+			return hidtest.Default()
+		})
 		_, err := d.Exchange(t.Context(), getInfo, nil)
 		mustMatch(t, err, ErrInvalidChannel)
 		mustTake(t, k, "CTAPHID_CBOR 12 04", "CTAPHID_INIT ffffffff (8)", "CTAPHID_CBOR 13 04")
 
 		// The channel that is to be set right is unknown too.
-		k.serve = func(m message) bool {
-			if m.channel == 0x13 {
-				k.answer(m.channel, ctap.HIDError, []byte{ctap.HIDErrInvalidChannel})
+		k.Handle(func(m hidtest.Message) hidtest.Answer {
+			if m.Channel == 0x13 {
+				return hidtest.Error(ctap.HIDErrInvalidChannel)
 			}
-			return m.channel == 0x13
-		}
+			return hidtest.Default()
+		})
 		mustAnswer(t, d, getInfo)
 		mustTake(t, k, "CTAPHID_INIT 13 (8)", "CTAPHID_INIT ffffffff (8)", "CTAPHID_CBOR 14 04")
 
 		// And a new one is not to be had.
-		k.serve = func(m message) bool {
-			if m.command != ctap.HIDInit {
-				k.answer(m.channel, ctap.HIDError, []byte{ctap.HIDErrInvalidChannel})
+		k.Handle(func(m hidtest.Message) hidtest.Answer {
+			if m.Command != ctap.HIDInit {
+				return hidtest.Error(ctap.HIDErrInvalidChannel)
 			}
-			return true
-		}
+			return hidtest.Silence()
+		})
 		_, err = d.Exchange(t.Context(), getInfo, nil)
 		mustMatch(t, err, ErrNoAnswer)
 	})
@@ -196,31 +188,31 @@ func TestInvalidChannel(t *testing.T) {
 // says what happened besides.
 func TestFailureAfterCancel(t *testing.T) {
 	for name, test := range map[string]struct {
-		respond func(k *key, m message)
-		want    error
+		response hidtest.Answer
+		want     error
 	}{
-		"error":      {func(k *key, m message) { k.answer(m.channel, ctap.HIDError, []byte{ctap.HIDErrOther}) }, ErrOther},
-		"busy":       {func(k *key, m message) { k.answer(m.channel, ctap.HIDError, []byte{ctap.HIDErrChannelBusy}) }, ErrChannelBusy},
-		"other":      {func(k *key, m message) { k.answer(m.channel, ctap.HIDMsg, nil) }, ErrFraming},
-		"half":       {func(k *key, m message) { k.send(reports(64, m.channel, ctap.HIDCBOR, counting(99))[0]) }, ErrFraming},
-		"unplugged":  {func(k *key, _ message) { k.unplug() }, ErrDeviceGone},
-		"stray init": {func(k *key, m message) { k.answer(m.channel, ctap.HIDInit, counting(17)) }, context.Canceled},
+		"error":      {hidtest.Error(ctap.HIDErrOther), ErrOther},
+		"busy":       {hidtest.Error(ctap.HIDErrChannelBusy), ErrChannelBusy},
+		"other":      {message(0x11, ctap.HIDMsg, nil), ErrFraming},
+		"half":       {hidtest.Reply(counting(99)).Cut(1), ErrFraming},
+		"unplugged":  {hidtest.Unplug(), ErrDeviceGone},
+		"stray init": {message(0x11, ctap.HIDInit, counting(17)), context.Canceled},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				k := newKey()
-				d := k.device(t)
-				k.taken()
+				k := hidtest.New(nil)
+				d := newDevice(t, k)
+				taken(k)
 				ctx, cancel := context.WithCancel(t.Context())
-				k.serve = func(m message) bool {
-					switch m.command {
+				k.Handle(func(m hidtest.Message) hidtest.Answer {
+					switch m.Command {
 					case ctap.HIDCBOR:
 						cancel()
 					case ctap.HIDCancel:
-						test.respond(k, m)
+						return test.response
 					}
-					return true
-				}
+					return hidtest.Silence()
+				})
 				start := time.Now()
 				_, err := d.Exchange(ctx, getInfo, nil)
 				mustMatch(t, err, context.Canceled, test.want)
@@ -239,21 +231,18 @@ func TestCancelWithinAnswer(t *testing.T) {
 	for name, complete := range map[string]bool{"complete": true, "half": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				k := newKey()
-				d := k.device(t)
-				k.taken()
+				k := hidtest.New(nil)
+				d := newDevice(t, k)
+				taken(k)
 				ctx, cancel := context.WithCancel(t.Context())
-				k.serve = func(m message) bool {
-					r := reports(64, m.channel, m.command, m.data)
-					k.send(r[:2]...)
-					time.AfterFunc(time.Second, func() {
-						cancel()
-						if complete {
-							k.send(r[2:]...)
-						}
-					})
-					return true
-				}
+				k.Handle(func(hidtest.Message) hidtest.Answer {
+					time.AfterFunc(time.Second, cancel)
+					answer := hidtest.Default().Delay(2, time.Second+CancelTimeout/2)
+					if !complete {
+						answer = answer.Cut(2)
+					}
+					return answer
+				})
 				start := time.Now()
 				answer, err := d.Ping(ctx, question)
 				if took := time.Since(start); took > time.Second+CancelTimeout {
@@ -277,18 +266,14 @@ func TestCancelResync(t *testing.T) {
 	for name, reply := range map[string]int{"silent": 0, "half a reply": 2} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				k := newKey()
-				k.in = 8
-				d := k.device(t)
-				k.serve = func(m message) bool { return true }
+				k := hidtest.New(nil, hidtest.WithReportSizes(8, 64))
+				d := newDevice(t, k, WithReportSizes(8, 64))
+				k.Handle(silent)
 				_, err := d.Msg(t.Context(), nil)
 				mustMatch(t, err, ErrNoAnswer)
-				k.taken()
+				taken(k)
 
-				k.serve = func(m message) bool {
-					k.send(reports(k.in, m.channel, m.command, k.welcome(m))[:reply]...)
-					return true
-				}
+				k.Handle(always(hidtest.Default().Cut(reply)))
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
 				start := time.Now()
@@ -307,18 +292,10 @@ func TestCancelResync(t *testing.T) {
 // Device is closed.
 func TestQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.taken()
-		k.serve = func(m message) bool {
-			go func() {
-				for range 100 {
-					k.answer(m.channel, ctap.HIDKeepalive, []byte{ctap.KeepaliveUPNeeded})
-					time.Sleep(time.Second)
-				}
-			}()
-			return true
-		}
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		taken(k)
+		k.Handle(always(hidtest.Keepalive(bytes.Repeat([]byte{ctap.KeepaliveUPNeeded}, 100)...).Pace(time.Second)))
 		running := make(chan error)
 		go func() {
 			_, err := d.Exchange(t.Context(), getInfo, nil)
@@ -344,7 +321,6 @@ func TestQueue(t *testing.T) {
 		mustMatch(t, <-running, ErrClosed)
 		mustMatch(t, <-queued, ErrClosed)
 		mustTake(t, k, "CTAPHID_CANCEL 11")
-		time.Sleep(2 * time.Minute) // the key's goroutine ends
 	})
 }
 
@@ -352,26 +328,23 @@ func TestQueue(t *testing.T) {
 // also while the channel is set up.
 func TestBusyEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		k.serve = func(m message) bool {
-			k.answer(m.channel, ctap.HIDError, []byte{ctap.HIDErrChannelBusy})
-			return true
-		}
+		k := hidtest.New(nil)
+		k.Handle(always(hidtest.Error(ctap.HIDErrChannelBusy)))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute+busyPause/2)
 		defer cancel()
 		_, err := New(ctx, k)
 		mustMatch(t, err, context.DeadlineExceeded, ErrChannelBusy)
 
-		time.AfterFunc(time.Minute+busyPause/2, k.unplug)
+		time.AfterFunc(time.Minute+busyPause/2, k.Unplug)
 		_, err = New(t.Context(), k)
-		mustMatch(t, err, ErrDeviceGone, errUnplugged)
+		mustMatch(t, err, ErrDeviceGone, hidtest.ErrUnplugged)
 	})
 }
 
 // Exchanges from many goroutines each get their own answer.
 func TestConcurrent(t *testing.T) {
-	k := newKey()
-	d := k.device(t)
+	k := hidtest.New(nil)
+	d := newDevice(t, k)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -396,12 +369,9 @@ func TestConcurrent(t *testing.T) {
 // Close does not wait for what it cannot end.
 func TestCloseStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.serve = func(m message) bool {
-			k.answer(m.channel, ctap.HIDKeepalive, []byte{ctap.KeepaliveUPNeeded})
-			return true
-		}
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		k.Handle(always(hidtest.Keepalive(ctap.KeepaliveUPNeeded)))
 		// The caller's own function closes the Device, and so waits for itself.
 		_, err := d.Exchange(t.Context(), getInfo, func(byte) {
 			if err := d.Close(); err != nil {
@@ -415,12 +385,9 @@ func TestCloseStuck(t *testing.T) {
 // Nor do those who wait behind what it cannot end.
 func TestCloseStuckQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.serve = func(m message) bool {
-			k.answer(m.channel, ctap.HIDKeepalive, []byte{ctap.KeepaliveUPNeeded})
-			return true
-		}
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		k.Handle(always(hidtest.Keepalive(ctap.KeepaliveUPNeeded)))
 		release := make(chan struct{})
 		running, queued := make(chan error), make(chan error)
 		go func() {
@@ -448,7 +415,7 @@ func TestCloseStuckQueue(t *testing.T) {
 // An exchange leaves nothing behind in its context, which may live long.
 func TestContextLetGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newKey().device(t)
+		d := newDevice(t, hidtest.New(nil))
 		ctx := &registry{Context: t.Context()}
 		for range 3 {
 			if _, err := d.Ping(ctx, nil); err != nil {
@@ -489,10 +456,10 @@ func TestCloseStuckWrite(t *testing.T) {
 		near.Close()
 		mustMatch(t, <-failed, ErrDeviceGone)
 
-		k := newKey()
-		d := k.device(t)
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
 		release := make(chan struct{})
-		k.step = func() { <-release }
+		k.Intercept(func([]byte) [][]byte { <-release; return nil })
 		go func() {
 			_, err := d.Ping(t.Context(), nil)
 			failed <- err
@@ -510,7 +477,7 @@ func TestCloseStuckWrite(t *testing.T) {
 // cannot be had is an error.
 func TestLockerEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
+		k := hidtest.New(nil)
 		s := shared{k, make(chan struct{}, 1)}
 		d, err := New(t.Context(), s)
 		if err != nil {
@@ -532,13 +499,13 @@ func TestLockerEnds(t *testing.T) {
 			t.Error("Close waited for the lock")
 		}
 	})
-	_, err := New(t.Context(), noLock{newKey()})
-	mustMatch(t, err, ErrDeviceGone, errUnplugged)
+	_, err := New(t.Context(), noLock{hidtest.New(nil)})
+	mustMatch(t, err, ErrDeviceGone, hidtest.ErrUnplugged)
 }
 
-type noLock struct{ *key }
+type noLock struct{ *hidtest.Device }
 
-func (noLock) TryLock() (bool, error) { return false, errUnplugged }
+func (noLock) TryLock() (bool, error) { return false, hidtest.ErrUnplugged }
 func (noLock) Unlock() error          { return nil }
 
 func TestErrors(t *testing.T) {

@@ -3,6 +3,7 @@ package hid
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -12,14 +13,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tapstone/fido/hid/hidtest"
 	"github.com/tapstone/fido/internal/ctap"
 )
 
 // at calls f at the nth moment before or behind a report, in either direction,
 // and then never again. It returns how many moments there were.
-func (k *key) at(n int, f func()) (count *int) {
+func (s *stepped) at(n int, f func()) (count *int) {
 	count = new(int)
-	k.step = func() {
+	s.step = func() {
 		*count++
 		if *count == n+1 {
 			f()
@@ -58,35 +60,19 @@ var (
 // A context that ends before or behind any packet leads to the answer, if the
 // key has one, or to the context's error, and never spoils the next exchange.
 func TestCancelAtEveryPacket(t *testing.T) {
-	type device func(k *key, m message) bool
 	var (
-		finished device = func(k *key, m message) bool {
-			if m.command == ctap.HIDCBOR {
-				k.answer(m.channel, ctap.HIDKeepalive, []byte{ctap.KeepaliveProcessing})
-				k.answer(m.channel, ctap.HIDKeepalive, []byte{ctap.KeepaliveUPNeeded})
-			}
-			return false
+		finished = hidtest.Answers{ctap.HIDCBOR: hidtest.Keepalive(ctap.KeepaliveProcessing, ctap.KeepaliveUPNeeded).Then(hidtest.Default())}
+		obedient = hidtest.Answers{
+			ctap.HIDCBOR:   hidtest.Keepalive(ctap.KeepaliveUPNeeded, ctap.KeepaliveUPNeeded),
+			ctap.HIDCancel: hidtest.Status(ctap.StatusKeepaliveCancel),
 		}
-		obedient device = func(k *key, m message) bool {
-			switch m.command {
-			case ctap.HIDCBOR:
-				k.answer(m.channel, ctap.HIDKeepalive, []byte{ctap.KeepaliveUPNeeded})
-				k.answer(m.channel, ctap.HIDKeepalive, []byte{ctap.KeepaliveUPNeeded})
-				return true
-			case ctap.HIDCancel:
-				k.answer(m.channel, ctap.HIDCBOR, []byte{ctap.StatusKeepaliveCancel})
-			}
-			return false
-		}
-		deaf device = func(k *key, m message) bool {
-			if m.command == ctap.HIDCBOR {
-				k.answer(m.channel, ctap.HIDKeepalive, []byte{ctap.KeepaliveUPNeeded})
-			}
-			return m.command == ctap.HIDCBOR
+		deaf = hidtest.Answers{
+			ctap.HIDCBOR: hidtest.Keepalive(ctap.KeepaliveUPNeeded),
+			ctap.HIDPing: hidtest.Silence(),
 		}
 	)
 	for name, test := range map[string]struct {
-		device
+		device  hidtest.Answers
 		command string
 		want    []byte // once the key has the whole message
 	}{
@@ -94,18 +80,19 @@ func TestCancelAtEveryPacket(t *testing.T) {
 		"obedient":  {obedient, "cbor", []byte{ctap.StatusKeepaliveCancel}},
 		"deaf":      {deaf, "cbor", nil},
 		"ping":      {finished, "ping", nil},
-		"deaf ping": {func(_ *key, m message) bool { return m.command == ctap.HIDPing }, "ping", nil},
+		"deaf ping": {deaf, "ping", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			everyMoment(t, func(t *testing.T, n int) int {
-				k := newKey()
-				d := k.device(t)
+				k := hidtest.New(nil)
+				s := &stepped{Device: k}
+				d := newDevice(t, s)
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				k.serve = func(m message) bool { return test.device(k, m) }
-				k.taken()
+				k.Handle(test.device.Handle)
+				taken(k)
 				var cancelled time.Time
-				count := k.at(n, func() { cancelled = time.Now(); cancel() })
+				count := s.at(n, func() { cancelled = time.Now(); cancel() })
 				timer := time.AfterFunc(4*time.Second, cancel) // beyond the last moment
 				var answer []byte
 				var err error
@@ -118,7 +105,7 @@ func TestCancelAtEveryPacket(t *testing.T) {
 				if took := time.Since(cancelled); !cancelled.IsZero() && took > CancelTimeout {
 					t.Errorf("it went on for %v", took)
 				}
-				log := k.taken()
+				log := taken(k)
 				switch {
 				case n < 6 && (err == nil || len(log) > 0): // before the last of four packets
 					t.Errorf("the key got %q", log)
@@ -133,8 +120,9 @@ func TestCancelAtEveryPacket(t *testing.T) {
 					t.Errorf("echo %x", answer)
 				}
 
-				k.step, k.serve = nil, nil
-				k.answer(d.Channel(), ctap.HIDKeepalive, []byte{ctap.KeepaliveUPNeeded})
+				s.step = nil
+				k.Handle(nil)
+				k.Send(message(d.Channel(), ctap.HIDKeepalive, []byte{ctap.KeepaliveUPNeeded}))
 				mustAnswer(t, d, getInfo)
 				// What may still come was flushed, or left behind.
 				switch cancelled := slices.Contains(log, "CTAPHID_CANCEL 11"); {
@@ -154,15 +142,10 @@ func TestCancelAtEveryPacket(t *testing.T) {
 // TestQuirk13: a key that is pulled out before or behind any packet.
 func TestQuirk13UnplugAtEveryPacket(t *testing.T) {
 	everyMoment(t, func(t *testing.T, n int) int {
-		k := newKey()
-		k.serve = func(m message) bool {
-			if m.command == ctap.HIDCBOR {
-				k.answer(m.channel, ctap.HIDKeepalive, []byte{ctap.KeepaliveProcessing})
-			}
-			return false
-		}
-		count := k.at(n, k.unplug)
-		d, err := New(t.Context(), k)
+		k := hidtest.New(hidtest.Answers{ctap.HIDCBOR: hidtest.Keepalive(ctap.KeepaliveProcessing).Then(hidtest.Default())}.Handle)
+		s := &stepped{Device: k}
+		count := s.at(n, k.Unplug)
+		d, err := New(t.Context(), s)
 		if err == nil {
 			defer d.Close()
 			var answer []byte
@@ -175,7 +158,7 @@ func TestQuirk13UnplugAtEveryPacket(t *testing.T) {
 			}
 		}
 		if err != nil || *count > n {
-			mustMatch(t, err, ErrDeviceGone, errUnplugged)
+			mustMatch(t, err, ErrDeviceGone, hidtest.ErrUnplugged)
 		}
 		return *count
 	})
@@ -186,18 +169,17 @@ func TestCloseAtEveryPacket(t *testing.T) {
 	for _, waits := range []bool{false, true} {
 		t.Run(fmt.Sprintf("waits=%v", waits), func(t *testing.T) {
 			everyMoment(t, func(t *testing.T, n int) int {
-				k := newKey()
-				d := k.device(t)
-				k.serve = func(m message) bool {
-					if m.command == ctap.HIDCBOR {
-						k.answer(m.channel, ctap.HIDKeepalive, []byte{ctap.KeepaliveProcessing})
-					}
-					return waits && m.command == ctap.HIDCBOR
+				response := hidtest.Keepalive(ctap.KeepaliveProcessing)
+				if !waits {
+					response = response.Then(hidtest.Default())
 				}
-				k.taken()
+				k := hidtest.New(hidtest.Answers{ctap.HIDCBOR: response}.Handle)
+				s := &stepped{Device: k}
+				d := newDevice(t, s)
+				taken(k)
 				closing := make(chan error, 1)
 				var started time.Time
-				count := k.at(n, func() {
+				count := s.at(n, func() {
 					started = time.Now()
 					go func() { closing <- d.Close() }()
 					synctest.Wait() // until it waits for the exchange
@@ -219,7 +201,7 @@ func TestCloseAtEveryPacket(t *testing.T) {
 				if took := time.Since(started); took > 0 {
 					t.Errorf("it took %v", took)
 				}
-				if log := k.taken(); waits && len(log) > 0 && log[len(log)-1] != "CTAPHID_CANCEL 11" {
+				if log := taken(k); waits && len(log) > 0 && log[len(log)-1] != "CTAPHID_CANCEL 11" {
 					t.Errorf("the key is not told to stop: %q", log)
 				}
 				_, err = d.Exchange(t.Context(), question, nil)
@@ -236,11 +218,9 @@ func TestCloseAtEveryPacket(t *testing.T) {
 // Reports of the smallest size: each message, CTAPHID_INIT too, has many.
 func TestSmallReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		k.in, k.out = 8, 9
-		foreign := counting(17)
-		k.send(reports(k.in, ctap.HIDBroadcast, ctap.HIDInit, foreign)...)
-		d := k.device(t)
+		k := hidtest.New(nil, hidtest.WithReportSizes(8, 9))
+		k.Send(message(ctap.HIDBroadcast, ctap.HIDInit, counting(17)))
+		d := newDevice(t, k, WithReportSizes(8, 9))
 		if got, want := d.MaxMessageSize(), 2+128*4; got != want {
 			t.Errorf("MaxMessageSize = %d, want %d", got, want)
 		}
@@ -250,12 +230,10 @@ func TestSmallReports(t *testing.T) {
 			t.Error(err)
 		}
 		// What can be sent need not fit into an answer.
-		k.serve = func(m message) bool {
-			if m.command == ctap.HIDPing {
-				k.answer(m.channel, m.command, append(m.data, 0))
-			}
-			return m.command == ctap.HIDPing
-		}
+		longer := hidtest.Default().Garble(0, func(report []byte) {
+			binary.BigEndian.PutUint16(report[5:], uint16(len(data)+1))
+		})
+		k.Handle(hidtest.Answers{ctap.HIDPing: longer}.Handle)
 		_, err := d.Ping(t.Context(), data)
 		mustMatch(t, err, ErrFraming)
 	})
@@ -264,20 +242,17 @@ func TestSmallReports(t *testing.T) {
 // A nonce in several packets may begin like ours.
 func TestSmallReportsForeignNonce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		k.in = 8
-		k.serve = func(m message) bool {
-			reply := k.welcome(m)
-			reply[7] ^= 1
-			k.answer(m.channel, m.command, reply)
-			k.answer(m.channel, m.command, reply[:3])
-			// Ours, but broken off: a whole one follows.
-			reply[7] ^= 1
-			k.send(reports(k.in, m.channel, m.command, reply)[:2]...)
-			k.answer(m.channel, ctap.HIDError, []byte{ctap.HIDErrOther})
-			return false
-		}
-		if d := k.device(t); d.Channel() != 0x12 {
+		k := hidtest.New(nil, hidtest.WithReportSizes(8, 64))
+		k.Handle(func(m hidtest.Message) hidtest.Answer {
+			return hidtest.Default().Garble(3, func(report []byte) { report[5] ^= 1 }).Then( // the last byte of the nonce
+				hidtest.Reply(m.Data[:3]),
+				// Ours, but broken off: a whole one follows.
+				hidtest.Default().Cut(2),
+				hidtest.Error(ctap.HIDErrOther),
+				hidtest.Default(),
+			)
+		})
+		if d := newDevice(t, k, WithReportSizes(8, 64)); d.Channel() != 0x13 {
 			t.Errorf("channel %x", d.Channel())
 		}
 	})
@@ -285,14 +260,13 @@ func TestSmallReportsForeignNonce(t *testing.T) {
 
 func TestReportSizes(t *testing.T) {
 	for _, sizes := range [][2]int{{7, 64}, {64, 7}, {64, 1025}, {1025, 64}, {0, 0}, {-1, 64}} {
-		if _, err := New(t.Context(), newKey(), WithReportSizes(sizes[0], sizes[1])); err == nil {
+		if _, err := New(t.Context(), hidtest.New(nil), WithReportSizes(sizes[0], sizes[1])); err == nil {
 			t.Errorf("%v is accepted", sizes)
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		k.in, k.out = 1024, 1024
-		d := k.device(t)
+		k := hidtest.New(nil, hidtest.WithReportSizes(1024, 1024))
+		d := newDevice(t, k, WithReportSizes(1024, 1024))
 		if d.MaxMessageSize() != 0xFFFF { // BCNT's limit
 			t.Errorf("MaxMessageSize = %d", d.MaxMessageSize())
 		}
@@ -305,19 +279,20 @@ func TestReportSizes(t *testing.T) {
 // Empty and short reads are passed over.
 func TestShortReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.serve = func(m message) bool {
-			k.send(reports(64, m.channel, m.command, []byte{0x7F})[0][:63])
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		k.Handle(func(m hidtest.Message) hidtest.Answer {
+			parts := []hidtest.Answer{hidtest.Reports(make([]byte, 63))}
 			for range maxIdleReads {
-				k.send(reports(64, 0x999, m.command, reply)[0], nil)
+				parts = append(parts, message(0x999, m.Command, nil), hidtest.Reports(nil))
 			}
-			for _, r := range reports(64, m.channel, m.command, reply) {
-				k.send(make([][]byte, maxIdleReads-2)...)
-				k.send(r)
+			idle := hidtest.Reports(make([][]byte, maxIdleReads-2)...)
+			answer := hidtest.Default()
+			for n := 3; n >= 0; n-- { // in front of each of its reports
+				answer = answer.Insert(n, idle)
 			}
-			return true
-		}
+			return hidtest.Silence().Then(append(parts, answer)...)
+		})
 		answer, err := d.Exchange(t.Context(), question, nil)
 		if err != nil || !bytes.Equal(answer, reply) {
 			t.Fatalf("Exchange = %x, %v", answer, err)

@@ -3,13 +3,14 @@ package hid
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/tapstone/fido/hid/hidtest"
 	"github.com/tapstone/fido/internal/ctap"
 )
 
@@ -35,54 +36,38 @@ func mustMatch(t *testing.T, err error, targets ...error) {
 	}
 }
 
-func mustTake(t *testing.T, k *key, want ...string) {
+func mustTake(t *testing.T, k *hidtest.Device, want ...string) {
 	t.Helper()
-	if got := k.taken(); !slices.Equal(got, want) {
+	if got := taken(k); !slices.Equal(got, want) {
 		t.Fatalf("the key got %q, want %q", got, want)
 	}
 }
 
 func TestQuirk01OtherChannels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		others := slices.Concat(
-			reports(64, 0x999, ctap.HIDCBOR, counting(200)),
-			reports(64, 0x999, ctap.HIDError, []byte{ctap.HIDErrInvalidSeq}),
-			reports(64, ctap.HIDBroadcast, ctap.HIDInit, counting(17)),
+		k := hidtest.New(nil)
+		others := message(0x999, ctap.HIDCBOR, counting(200)).Then(
+			message(0x999, ctap.HIDError, []byte{ctap.HIDErrInvalidSeq}),
+			message(ctap.HIDBroadcast, ctap.HIDInit, counting(17)),
 		)
-		k.serve = func(m message) bool {
-			if m.command != ctap.HIDCBOR {
-				return false
-			}
-			for _, r := range reports(64, m.channel, m.command, append([]byte{0}, m.data...)) {
-				k.send(others...)
-				k.send(r)
-			}
-			return true
+		answer := hidtest.Default()
+		for n := 3; n >= 0; n-- { // in front of each of its reports
+			answer = answer.Insert(n, others)
 		}
-		k.send(others...)
-		mustAnswer(t, k.device(t), counting(200))
+		k.Handle(hidtest.Answers{ctap.HIDCBOR: answer}.Handle)
+		k.Send(others)
+		mustAnswer(t, newDevice(t, k), counting(200))
 	})
 }
 
 // Reports for other channels without an end do not keep a call waiting.
 func TestQuirk01FloodFromOtherChannels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.serve = func(m message) bool { return true }
-		stop := make(chan struct{})
-		defer close(stop)
-		go func() {
-			for tick := time.NewTicker(time.Millisecond); ; {
-				select {
-				case <-tick.C:
-					k.answer(0x999, ctap.HIDKeepalive, []byte{ctap.KeepaliveProcessing})
-				case <-stop:
-					return
-				}
-			}
-		}()
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		stray := hidtest.Message{Channel: 0x999, Command: ctap.HIDKeepalive, Data: []byte{ctap.KeepaliveProcessing}}
+		flood := hidtest.Messages(slices.Repeat([]hidtest.Message{stray}, 20_000)...).Pace(time.Millisecond)
+		k.Handle(always(flood))
 		start := time.Now()
 		_, err := d.Exchange(t.Context(), getInfo, nil)
 		mustMatch(t, err, ErrNoAnswer)
@@ -94,29 +79,25 @@ func TestQuirk01FloodFromOtherChannels(t *testing.T) {
 
 func TestQuirk02ForeignNonce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		k.serve = func(m message) bool {
-			if m.command == ctap.HIDInit {
-				reply := k.welcome(m)
-				foreign := bytes.Clone(reply)
-				foreign[0] ^= 1
-				foreign[11] = 0x77
-				k.answer(m.channel, m.command, foreign)
-				k.answer(m.channel, m.command, foreign[:7])
-				k.answer(m.channel, m.command, nil)
-				k.answer(m.channel, ctap.HIDError, []byte{ctap.HIDErrInvalidLen})
-				// Another program's, which does not end.
-				k.send(reports(64, m.channel, m.command, counting(100))[0])
-				k.answer(m.channel, m.command, reply)
-				return true
-			}
-			if m.command == ctap.HIDCBOR {
+		k := hidtest.New(nil)
+		k.Handle(func(m hidtest.Message) hidtest.Answer {
+			switch m.Command {
+			case ctap.HIDInit:
+				foreign := append([]byte{m.Data[0] ^ 1}, counting(16)...)
+				return hidtest.Reply(foreign).Then(
+					hidtest.Reply(foreign[:7]),
+					hidtest.Reply(nil),
+					hidtest.Error(ctap.HIDErrInvalidLen),
+					hidtest.Reply(counting(100)).Cut(1), // another program's, which does not end
+					hidtest.Default(),
+				)
+			case ctap.HIDCBOR:
 				// A late reply to a CTAPHID_INIT is no answer either.
-				k.answer(m.channel, ctap.HIDInit, counting(17))
+				return message(m.Channel, ctap.HIDInit, counting(17)).Then(hidtest.Default())
 			}
-			return false
-		}
-		d := k.device(t)
+			return hidtest.Default()
+		})
+		d := newDevice(t, k)
 		if d.Channel() != 0x11 {
 			t.Errorf("channel %x", d.Channel())
 		}
@@ -126,21 +107,19 @@ func TestQuirk02ForeignNonce(t *testing.T) {
 
 func TestQuirk03ChannelBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
+		k := hidtest.New(nil)
 		busy := 3
-		k.serve = func(m message) bool {
+		k.Handle(func(m hidtest.Message) hidtest.Answer {
 			if busy == 0 {
-				return false
+				return hidtest.Default()
 			}
 			busy--
 			// Once for each packet, as some keys do: it is still one refusal.
-			for range 3 {
-				k.answer(m.channel, ctap.HIDError, []byte{ctap.HIDErrChannelBusy})
-			}
-			return true
-		}
-		d := k.device(t)
-		if got := k.taken(); len(got) != 4 {
+			refusal := hidtest.Error(ctap.HIDErrChannelBusy)
+			return refusal.Then(refusal, refusal)
+		})
+		d := newDevice(t, k)
+		if got := taken(k); len(got) != 4 {
 			t.Errorf("the key got %q, want three refused CTAPHID_INIT and one", got)
 		}
 		busy = 2
@@ -156,7 +135,7 @@ func TestQuirk03ChannelBusy(t *testing.T) {
 		defer cancel()
 		_, err := d.Exchange(ctx, getInfo, nil)
 		mustMatch(t, err, context.DeadlineExceeded, ErrChannelBusy)
-		if tries := len(k.taken()); tries < 10 {
+		if tries := len(taken(k)); tries < 10 {
 			t.Errorf("%d tries in a minute", tries)
 		}
 		busy = 1
@@ -169,14 +148,10 @@ func TestQuirk03ChannelBusy(t *testing.T) {
 func TestQuirk03BusyAfterKeepalive(t *testing.T) {
 	for _, code := range []Error{ErrChannelBusy, ErrInvalidChannel} {
 		synctest.Test(t, func(t *testing.T) {
-			k := newKey()
-			d := k.device(t)
-			k.taken()
-			k.serve = func(m message) bool {
-				k.answer(m.channel, ctap.HIDKeepalive, []byte{ctap.KeepaliveProcessing})
-				k.answer(m.channel, ctap.HIDError, []byte{byte(code)})
-				return true
-			}
+			k := hidtest.New(nil)
+			d := newDevice(t, k)
+			taken(k)
+			k.Handle(always(hidtest.Keepalive(ctap.KeepaliveProcessing).Then(hidtest.Error(byte(code)))))
 			_, err := d.Exchange(t.Context(), getInfo, nil)
 			mustMatch(t, err, code)
 			mustTake(t, k, "CTAPHID_CBOR 11 04")
@@ -189,22 +164,15 @@ func TestQuirk03BusyAfterKeepalive(t *testing.T) {
 func TestQuirk04Cancel(t *testing.T) {
 	for _, result := range [][]byte{{ctap.StatusKeepaliveCancel}, append([]byte{0}, counting(300)...)} {
 		synctest.Test(t, func(t *testing.T) {
-			k := newKey()
-			d := k.device(t)
-			k.taken()
+			k := hidtest.New(nil)
+			d := newDevice(t, k)
+			taken(k)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			k.serve = func(m message) bool {
-				switch m.command {
-				case ctap.HIDCBOR:
-					k.answer(m.channel, ctap.HIDKeepalive, []byte{ctap.KeepaliveUPNeeded})
-					return true
-				case ctap.HIDCancel:
-					k.answer(m.channel, ctap.HIDKeepalive, []byte{ctap.KeepaliveProcessing})
-					k.answer(m.channel, ctap.HIDCBOR, result)
-				}
-				return false
-			}
+			k.Handle(hidtest.Answers{
+				ctap.HIDCBOR:   hidtest.Keepalive(ctap.KeepaliveUPNeeded),
+				ctap.HIDCancel: hidtest.Keepalive(ctap.KeepaliveProcessing).Then(hidtest.Reply(result)),
+			}.Handle)
 			var heard []byte
 			answer, err := d.Exchange(ctx, getInfo, func(status byte) {
 				heard = append(heard, status)
@@ -220,8 +188,8 @@ func TestQuirk04Cancel(t *testing.T) {
 
 			// A second answer, to the CANCEL that came too late, is not taken
 			// for that to the next message.
-			k.answer(d.Channel(), ctap.HIDCBOR, []byte{ctap.StatusKeepaliveCancel})
-			k.serve = nil
+			k.Send(message(d.Channel(), ctap.HIDCBOR, []byte{ctap.StatusKeepaliveCancel}))
+			k.Handle(nil)
 			mustAnswer(t, d, []byte{ctap.CmdSelection})
 		})
 	}
@@ -230,35 +198,27 @@ func TestQuirk04Cancel(t *testing.T) {
 // A key that hears CANCEL before it has begun ignores it. It is told again.
 func TestQuirk04CancelBeforeBegun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.taken()
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		taken(k)
 		ctx, cancel := context.WithCancel(t.Context())
-		var begun atomic.Bool
-		k.serve = func(m message) bool {
+		var begun time.Time
+		k.Handle(func(m hidtest.Message) hidtest.Answer {
 			switch {
-			case m.command == ctap.HIDCBOR:
+			case m.Command == ctap.HIDCBOR:
 				cancel()
-				go func() {
-					time.Sleep(50 * time.Millisecond)
-					begun.Store(true)
-					for range 5 {
-						k.answer(m.channel, ctap.HIDKeepalive, []byte{ctap.KeepaliveUPNeeded})
-						time.Sleep(100 * time.Millisecond)
-					}
-				}()
-				return true
-			case m.command == ctap.HIDCancel && begun.Load():
-				k.answer(m.channel, ctap.HIDCBOR, []byte{ctap.StatusKeepaliveCancel})
+				begun = time.Now().Add(50 * time.Millisecond)
+				return hidtest.Keepalive(2, 2, 2, 2, 2).Pace(100 * time.Millisecond)
+			case m.Command == ctap.HIDCancel && time.Now().After(begun):
+				return hidtest.Status(ctap.StatusKeepaliveCancel)
 			}
-			return false
-		}
+			return hidtest.Default()
+		})
 		answer, err := d.Exchange(ctx, getInfo, nil)
 		if err != nil || !bytes.Equal(answer, []byte{ctap.StatusKeepaliveCancel}) {
 			t.Fatalf("Exchange = %x, %v", answer, err)
 		}
 		mustTake(t, k, "CTAPHID_CBOR 11 04", "CTAPHID_CANCEL 11", "CTAPHID_CANCEL 11")
-		time.Sleep(time.Second) // the key's goroutine ends
 	})
 }
 
@@ -269,25 +229,16 @@ func TestQuirk05IgnoredCancel(t *testing.T) {
 	}{{"silent", false}, {"keepalives", true}} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				k := newKey()
-				d := k.device(t)
-				k.taken()
-				stop := make(chan struct{})
-				k.serve = func(m message) bool {
-					if m.command == ctap.HIDCBOR {
-						go func() {
-							for test.keepalives {
-								k.answer(m.channel, ctap.HIDKeepalive, []byte{ctap.KeepaliveUPNeeded})
-								select {
-								case <-stop:
-									return
-								case <-time.After(100 * time.Millisecond):
-								}
-							}
-						}()
+				k := hidtest.New(nil)
+				d := newDevice(t, k)
+				taken(k)
+				k.Handle(func(m hidtest.Message) hidtest.Answer {
+					if m.Command == ctap.HIDCBOR && test.keepalives {
+						// Far beyond the end of what follows.
+						return hidtest.Keepalive(bytes.Repeat([]byte{ctap.KeepaliveUPNeeded}, 1000)...).Pace(100 * time.Millisecond)
 					}
-					return true
-				}
+					return hidtest.Silence()
+				})
 				ctx, cancel := context.WithTimeoutCause(t.Context(), 3*time.Second, errors.New("tired"))
 				defer cancel()
 				start := time.Now()
@@ -296,7 +247,7 @@ func TestQuirk05IgnoredCancel(t *testing.T) {
 				if took := time.Since(start); took > 3*time.Second+CancelTimeout {
 					t.Errorf("it took %v", took)
 				}
-				if got := k.taken(); len(got) < 2 || got[1] != "CTAPHID_CANCEL 11" {
+				if got := taken(k); len(got) < 2 || got[1] != "CTAPHID_CANCEL 11" {
 					t.Errorf("the key got %q", got)
 				}
 
@@ -310,8 +261,7 @@ func TestQuirk05IgnoredCancel(t *testing.T) {
 					}
 					mustTake(t, k, "CTAPHID_INIT 11 (8)")
 				}
-				close(stop)
-				k.serve = nil
+				k.Handle(nil)
 				mustAnswer(t, d, getInfo)
 				mustTake(t, k, "CTAPHID_INIT 11 (8)", "CTAPHID_INIT ffffffff (8)", "CTAPHID_CBOR 12 04")
 				// And not again when all is well.
@@ -326,51 +276,28 @@ func TestQuirk05IgnoredCancel(t *testing.T) {
 // with CTAPHID_INIT, and gets its own answer although the rest of the broken
 // one is still to come.
 func TestQuirk06FramingErrors(t *testing.T) {
-	long := counting(200)
-	tests := map[string]func(k *key, m message){
-		"packet lost": func(k *key, m message) {
-			r := reports(64, m.channel, m.command, long)
-			k.send(r[0], r[2], r[3])
-		},
-		"packet twice": func(k *key, m message) {
-			r := reports(64, m.channel, m.command, long)
-			k.send(r[0], r[1], r[1], r[2])
-		},
-		"cut short": func(k *key, m message) {
-			k.send(reports(64, m.channel, m.command, long)[:2]...)
-		},
-		"only its start": func(k *key, m message) {
-			k.send(reports(64, m.channel, m.command, long)[:1]...)
-		},
-		"another message within": func(k *key, m message) {
-			r := reports(64, m.channel, m.command, long)
-			k.send(r[0], reports(64, m.channel, ctap.HIDKeepalive, []byte{1})[0], r[1])
-		},
-		"too long": func(k *key, m message) {
-			r := reports(64, m.channel, m.command, long)
-			r[0][5], r[0][6] = 7610>>8, 7610&0xFF
-			k.send(r...)
-		},
-		"another command": func(k *key, m message) {
-			k.answer(m.channel, ctap.HIDMsg, long)
-		},
-		"no status": func(k *key, m message) {
-			k.answer(m.channel, m.command, nil)
-		},
-		"error without a code": func(k *key, m message) {
-			k.answer(m.channel, ctap.HIDError, nil)
-		},
+	long := hidtest.Reply(counting(200)) // four packets
+	tests := map[string]hidtest.Answer{
+		"packet lost":     long.Lose(1),
+		"packet twice":    long.Repeat(1),
+		"packets swapped": long.Swap(1),
+		"sequence number": long.Garble(2, func(report []byte) { report[4] ^= 0x20 }),
+		"cut short":       long.Cut(2),
+		"only its start":  long.Cut(1),
+		// One byte is missing, and the keepalive has one.
+		"another message within": hidtest.Reply(counting(58)).Insert(1, hidtest.Keepalive(ctap.KeepaliveProcessing)),
+		"too long":               long.Garble(0, func(report []byte) { binary.BigEndian.PutUint16(report[5:], 7610) }),
+		"another command":        long.Garble(0, func(report []byte) { report[4] = ctap.HIDInitBit | ctap.HIDMsg }),
+		"no status":              hidtest.Reply(nil),
+		"error without a code":   hidtest.Error(0).Garble(0, func(report []byte) { report[6] = 0 }),
 	}
 	for name, broken := range tests {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				k := newKey()
-				d := k.device(t)
-				k.taken()
-				k.serve = func(m message) bool {
-					broken(k, m)
-					return true
-				}
+				k := hidtest.New(nil)
+				d := newDevice(t, k)
+				taken(k)
+				k.Handle(always(broken))
 				start := time.Now()
 				answer, err := d.Exchange(t.Context(), getInfo, nil)
 				mustMatch(t, err, ErrFraming)
@@ -380,9 +307,9 @@ func TestQuirk06FramingErrors(t *testing.T) {
 				if answer != nil {
 					t.Errorf("a part of the answer is returned: %x", answer)
 				}
-				k.serve = nil
-				k.answer(d.Channel(), ctap.HIDCBOR, []byte{ctap.StatusOther})
-				k.taken()
+				k.Handle(nil)
+				k.Send(message(d.Channel(), ctap.HIDCBOR, []byte{ctap.StatusOther}))
+				taken(k)
 				mustAnswer(t, d, getInfo)
 				want := []string{"CTAPHID_INIT 11 (8)", "CTAPHID_INIT ffffffff (8)", "CTAPHID_CBOR 12 04"}
 				if name == "error without a code" {
@@ -399,22 +326,21 @@ func TestQuirk06FramingErrors(t *testing.T) {
 // CTAPHID_INIT, and even when the next message has arrived.
 func TestQuirk06LateBehindInit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.serve = func(m message) bool { return true }
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		k.Handle(silent)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := d.Exchange(ctx, getInfo, nil)
 		mustMatch(t, err, context.DeadlineExceeded)
 
-		late := d.Channel()
-		k.serve = func(m message) bool {
-			if m.command == ctap.HIDInit {
-				k.obey(m)
+		late := message(d.Channel(), ctap.HIDCBOR, []byte{ctap.StatusKeepaliveCancel})
+		k.Handle(func(m hidtest.Message) hidtest.Answer {
+			if m.Command == ctap.HIDInit {
+				return hidtest.Default().Then(late)
 			}
-			k.answer(late, ctap.HIDCBOR, []byte{ctap.StatusKeepaliveCancel})
-			return m.command == ctap.HIDInit
-		}
+			return late.Then(hidtest.Default())
+		})
 		mustAnswer(t, d, []byte{ctap.CmdSelection})
 		mustAnswer(t, d, getInfo)
 	})
@@ -423,13 +349,9 @@ func TestQuirk06LateBehindInit(t *testing.T) {
 // An error in the middle of an answer ends it.
 func TestQuirk06ErrorWithinAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.serve = func(m message) bool {
-			k.send(reports(64, m.channel, m.command, counting(200))[:2]...)
-			k.answer(m.channel, ctap.HIDError, []byte{ctap.HIDErrOther})
-			return true
-		}
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		k.Handle(always(hidtest.Reply(counting(200)).Cut(2).Then(hidtest.Error(ctap.HIDErrOther))))
 		_, err := d.Exchange(t.Context(), getInfo, nil)
 		mustMatch(t, err, ErrOther)
 	})
@@ -438,17 +360,17 @@ func TestQuirk06ErrorWithinAnswer(t *testing.T) {
 // The rest of an abandoned answer, without its start, is not for us.
 func TestQuirk06StrayContinuation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.send(reports(64, d.Channel(), ctap.HIDCBOR, counting(200))[1:]...)
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		k.Send(message(d.Channel(), ctap.HIDCBOR, counting(200)).Lose(0))
 		mustAnswer(t, d, getInfo)
 	})
 }
 
 func TestQuirk07DeadDevice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		k.serve = func(message) bool { return true }
+		k := hidtest.New(nil)
+		k.Handle(silent)
 		start := time.Now()
 		_, err := New(t.Context(), k)
 		mustMatch(t, err, ErrNoAnswer)
@@ -456,9 +378,9 @@ func TestQuirk07DeadDevice(t *testing.T) {
 			t.Errorf("New took %v", time.Since(start))
 		}
 
-		k.serve = nil
-		d := k.device(t)
-		k.serve = func(message) bool { return true }
+		k.Handle(nil)
+		d := newDevice(t, k)
+		k.Handle(silent)
 		start = time.Now()
 		_, err = d.Exchange(t.Context(), getInfo, nil)
 		mustMatch(t, err, ErrNoAnswer)
@@ -475,24 +397,19 @@ func TestQuirk07KeepalivesExtendTheWait(t *testing.T) {
 	}{{"answers", true}, {"dies", false}} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				k := newKey()
-				d := k.device(t)
+				k := hidtest.New(nil)
+				d := newDevice(t, k)
 				start := time.Now()
-				var last time.Time
-				k.serve = func(m message) bool {
-					go func() {
-						for time.Since(start) < time.Minute {
-							time.Sleep(AnswerTimeout - time.Second)
-							last = time.Now()
-							// One without a status is one all the same.
-							k.answer(m.channel, ctap.HIDKeepalive, nil)
-						}
-						if test.answers {
-							k.answer(m.channel, m.command, []byte{0})
-						}
-					}()
-					return true
-				}
+				const keepalives, pace = 15, AnswerTimeout - time.Second
+				k.Handle(func(m hidtest.Message) hidtest.Answer {
+					// One without a status is one all the same.
+					keepalive := hidtest.Message{Channel: m.Channel, Command: ctap.HIDKeepalive}
+					answer := hidtest.Messages(slices.Repeat([]hidtest.Message{keepalive}, keepalives)...).Pace(pace)
+					if test.answers {
+						answer = answer.Then(hidtest.Success(nil))
+					}
+					return answer
+				})
 				_, err := d.Exchange(t.Context(), getInfo, func(byte) { t.Error("a status was heard") })
 				if test.answers {
 					if err != nil {
@@ -501,7 +418,7 @@ func TestQuirk07KeepalivesExtendTheWait(t *testing.T) {
 					return
 				}
 				mustMatch(t, err, ErrNoAnswer)
-				if silent := time.Since(last); silent != AnswerTimeout {
+				if silent := time.Since(start) - keepalives*pace; silent != AnswerTimeout {
 					t.Errorf("it ended %v after the last keepalive", silent)
 				}
 			})
@@ -512,17 +429,9 @@ func TestQuirk07KeepalivesExtendTheWait(t *testing.T) {
 // Packets that each come just in time are an answer, however long it takes.
 func TestQuirk07SlowPackets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.serve = func(m message) bool {
-			go func() {
-				for _, r := range reports(64, m.channel, m.command, counting(7609)) {
-					time.Sleep(PacketTimeout - time.Millisecond)
-					k.send(r)
-				}
-			}()
-			return true
-		}
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		k.Handle(always(hidtest.Reply(counting(7609)).Pace(PacketTimeout - time.Millisecond)))
 		answer, err := d.Exchange(t.Context(), getInfo, nil)
 		if err != nil || !bytes.Equal(answer, counting(7609)) {
 			t.Fatal(len(answer), err)
@@ -532,22 +441,22 @@ func TestQuirk07SlowPackets(t *testing.T) {
 
 func TestQuirk08Wink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.taken()
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		taken(k)
 		if err := d.Wink(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		mustAnswer(t, d, getInfo)
 		mustTake(t, k, "CTAPHID_WINK 11", "CTAPHID_INIT 11 (8)", "CTAPHID_CBOR 11 04")
 
-		k.serve = func(m message) bool { return m.command == ctap.HIDWink }
+		k.Handle(hidtest.Answers{ctap.HIDWink: hidtest.Silence()}.Handle)
 		start := time.Now()
 		mustMatch(t, d.Wink(t.Context()), ErrNoAnswer)
 		if took := time.Since(start); took >= AnswerTimeout {
 			t.Errorf("Wink took %v", took)
 		}
-		k.answer(d.Channel(), ctap.HIDWink, nil) // at last
+		k.Send(message(d.Channel(), ctap.HIDWink, nil)) // at last
 		mustAnswer(t, d, getInfo)
 	})
 }
@@ -556,14 +465,9 @@ func TestQuirk08Wink(t *testing.T) {
 // looks for ErrUnsupported, and U2F works.
 func TestQuirk09WrongCapabilities(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.serve = func(m message) bool {
-			if m.command == ctap.HIDCBOR {
-				k.answer(m.channel, ctap.HIDError, []byte{ctap.HIDErrInvalidCmd})
-			}
-			return m.command == ctap.HIDCBOR
-		}
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		k.Handle(hidtest.Answers{ctap.HIDCBOR: hidtest.Error(ctap.HIDErrInvalidCmd)}.Handle)
 		_, err := d.Exchange(t.Context(), getInfo, nil)
 		mustMatch(t, err, ErrInvalidCmd, ErrUnsupported, ctap.ErrUnsupported)
 		answer, err := d.Msg(t.Context(), []byte{0, 3, 0, 0, 0, 0, 0})
@@ -596,7 +500,7 @@ func TestQuirk11OneBuffer(t *testing.T) {
 
 // A shared is one opening of a key that another program has open too.
 type shared struct {
-	*key
+	*hidtest.Device
 	token chan struct{}
 }
 
@@ -613,14 +517,14 @@ func (s shared) Unlock() error { <-s.token; return nil }
 
 func TestQuirk12TwoPrograms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
+		k := hidtest.New(nil)
 		s := shared{k, make(chan struct{}, 1)}
 		d, err := New(t.Context(), s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer d.Close()
-		k.taken()
+		taken(k)
 
 		s.token <- struct{}{} // the other one's exchange
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -634,12 +538,12 @@ func TestQuirk12TwoPrograms(t *testing.T) {
 		if len(s.token) != 0 {
 			t.Error("the lock is kept")
 		}
-		k.serve = func(m message) bool {
+		k.Handle(func(hidtest.Message) hidtest.Answer {
 			if len(s.token) != 1 {
 				t.Error("a message was sent without the lock")
 			}
-			return false
-		}
+			return hidtest.Default()
+		})
 		mustAnswer(t, d, getInfo)
 	})
 }
@@ -647,10 +551,10 @@ func TestQuirk12TwoPrograms(t *testing.T) {
 // A poll that timed out leaves a late reply behind.
 func TestQuirk43LateReply(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.taken()
-		k.serve = func(m message) bool { return true }
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		taken(k)
+		k.Handle(silent)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
@@ -661,8 +565,8 @@ func TestQuirk43LateReply(t *testing.T) {
 		}
 		mustTake(t, k, "CTAPHID_MSG 11 000203") // and no CANCEL, which it would not know
 
-		k.serve = nil
-		k.answer(d.Channel(), ctap.HIDMsg, []byte{0x69, 0x85})
+		k.Handle(nil)
+		k.Send(message(d.Channel(), ctap.HIDMsg, []byte{0x69, 0x85}))
 		answer, err := d.Msg(t.Context(), []byte{0, 3})
 		if err != nil || !bytes.Equal(answer, []byte{0, 3, 0x90, 0}) {
 			t.Fatalf("Msg = %x, %v", answer, err)
@@ -673,16 +577,19 @@ func TestQuirk43LateReply(t *testing.T) {
 
 func TestQuirk46TooLarge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKey()
-		d := k.device(t)
-		k.taken()
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		taken(k)
 		if d.MaxMessageSize() != ctap.MaxFramedMessage {
 			t.Errorf("MaxMessageSize = %d", d.MaxMessageSize())
 		}
-		k.step = func() { t.Error("a report was sent") }
+		k.Intercept(func([]byte) [][]byte {
+			t.Error("a report was sent")
+			return nil
+		})
 		_, err := d.Exchange(t.Context(), counting(ctap.MaxFramedMessage+1), nil)
 		mustMatch(t, err, ErrMessageTooLarge)
-		k.step = nil
+		k.Intercept(nil)
 		if _, err := d.Ping(t.Context(), counting(ctap.MaxFramedMessage)); err != nil {
 			t.Error(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/tapstone/fido/hid/hidtest"
 	"github.com/tapstone/fido/internal/ctap"
 	"github.com/tapstone/fido/internal/vectors"
 )
@@ -42,20 +43,19 @@ func TestRealKeys(t *testing.T) {
 				if len(recording) == 0 {
 					t.Fatal("no such recording")
 				}
-				k := newKey()
-				k.serve = func(m message) bool {
-					if m.command != ctap.HIDInit {
-						return true // its answer is there already
+				k := hidtest.New(nil)
+				k.Handle(func(m hidtest.Message) hidtest.Answer {
+					if m.Command != ctap.HIDInit {
+						return hidtest.Silence() // its answer is there already
 					}
 					// The recorded reply, with our nonce and the channel of
 					// the recording.
 					reply := bytes.Clone(recordings["CTAP_INIT"])
-					copy(reply[7:], m.data)
+					copy(reply[7:], m.Data)
 					copy(reply[15:], recording[:4])
-					k.send(reply)
-					return true
-				}
-				d := k.device(t)
+					return hidtest.Reports(reply)
+				})
+				d := newDevice(t, k)
 				if got, want := d.Channel(), binary.BigEndian.Uint32(recording); got != want {
 					t.Fatalf("channel %x, want %x", got, want)
 				}
@@ -67,7 +67,7 @@ func TestRealKeys(t *testing.T) {
 					// its end.
 					report = append(bytes.Clone(report), make([]byte, 64-len(report))...)
 					copy(report, recording[:4])
-					k.send(report)
+					k.Send(hidtest.Reports(report))
 				}
 				for i, length := range want {
 					var answer []byte
