@@ -42,6 +42,8 @@ type Authenticator struct {
 	transport   Transport
 	interaction Interaction
 	rules       cbor.Rules
+	noU2F       bool
+	u2f         bool // the key speaks U2F alone; set by Open
 
 	turn  chan struct{} // holds one value while a ceremony runs
 	info  atomic.Pointer[Info]
@@ -75,17 +77,29 @@ func WithStrictCBOR() Option {
 // use. From then on t belongs to the Authenticator, which closes it; if Open
 // fails, t stays the caller's.
 //
-// A key without CTAP2 is refused with an error that wraps ErrUnsupported.
+// A key that speaks CTAP1/U2F alone is opened all the same if t is a
+// [Messenger]. Otherwise, or with WithoutU2F, it is refused with an error that
+// wraps ErrUnsupported.
 func Open(ctx context.Context, t Transport, options ...Option) (*Authenticator, error) {
 	a := &Authenticator{transport: t, turn: make(chan struct{}, 1)}
 	a.life, a.close = context.WithCancelCause(context.Background())
 	for _, o := range options {
 		o(a)
 	}
-	if _, err := a.GetInfo(ctx); err != nil {
-		if errors.Is(err, ErrInvalidCommand) {
-			err = fmt.Errorf("%w: %w", err, ErrUnsupported)
+	c, err := a.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.end()
+	_, err = c.fetchInfo()
+	// What a transport says of itself can be wrong: the key has the last word.
+	if errors.Is(err, ErrInvalidCommand) || errors.Is(err, ErrUnsupported) {
+		if !a.noU2F && c.openU2F() == nil {
+			return a, nil
 		}
+		err = fmt.Errorf("%w: %w", err, ErrUnsupported)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -194,7 +208,7 @@ func (a *Authenticator) beginInformed(ctx context.Context) (*ceremony, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.info == nil || a.stale.Load() {
+	if !a.u2f && (c.info == nil || a.stale.Load()) {
 		if _, err := c.fetchInfo(); err != nil {
 			c.end()
 			return nil, err
@@ -239,6 +253,9 @@ func (c *ceremony) send(command, subcommand byte, parameters any, touch Touch) (
 // exchange sends a message and returns the reply behind its status byte. The
 // person is told when the key waits for them, and when it no longer does.
 func (c *ceremony) exchange(message []byte, subcommand byte, touch Touch) ([]byte, error) {
+	if c.a.u2f {
+		return nil, fmt.Errorf("ctap2: %s: %w: the key speaks U2F alone", commandName(message[0], subcommand), ErrUnsupported)
+	}
 	if limit := c.info.maxMsgSize(); c.info != nil && len(message) > limit {
 		return nil, fmt.Errorf("ctap2: %s: %w: %d bytes, the key takes %d",
 			commandName(message[0], subcommand), ErrMessageTooLarge, len(message), limit)

@@ -109,6 +109,9 @@ func (a *Authenticator) GetAssertion(ctx context.Context, r *GetAssertionRequest
 	}
 	defer c.end()
 	c.rpID = r.RPID
+	if a.u2f {
+		return c.signInU2F(r)
+	}
 
 	p := &getAssertionParameters{RPID: r.RPID, ClientDataHash: r.ClientDataHash}
 	allow := c.usable(r.AllowList)

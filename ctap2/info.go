@@ -124,13 +124,17 @@ const (
 	UVPatternExternal     UVModality = 0x1000
 )
 
-// GetInfo asks the key for its Info (§6.4), which Info returns from then on.
+// GetInfo asks the key for its Info (§6.4), which Info returns from then on. A
+// key that speaks U2F alone cannot be asked: its Info stays what Open found.
 func (a *Authenticator) GetInfo(ctx context.Context) (*Info, error) {
 	c, err := a.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer c.end()
+	if a.u2f {
+		return c.info, nil
+	}
 	return c.fetchInfo()
 }
 

@@ -116,6 +116,9 @@ func (a *Authenticator) MakeCredential(ctx context.Context, r *MakeCredentialReq
 	}
 	defer c.end()
 	c.rpID = r.RP.ID
+	if a.u2f {
+		return c.registerU2F(r)
+	}
 
 	p := &makeCredentialParameters{
 		ClientDataHash:        r.ClientDataHash,

@@ -23,6 +23,9 @@ func (a *Authenticator) Selection(ctx context.Context) error {
 }
 
 func (c *ceremony) waitForTouch(reason Touch) error {
+	if c.a.u2f {
+		return c.touchU2F(reason)
+	}
 	if c.info.atLeast21() {
 		_, err := c.send(ctap.CmdSelection, 0, nil, reason)
 		if !errors.Is(err, ErrInvalidCommand) {

@@ -61,7 +61,7 @@ type Statement struct {
 
 // Verify checks the attestation statement of a credential that MakeCredential
 // returned for clientDataHash (32 bytes). It refuses formats other than
-// "packed" and "none" with ErrFormat, and what does not hold with an error
+// "packed", "fido-u2f" and "none" with ErrFormat, and what does not hold with an error
 // that wraps ErrInvalid and says why.
 func Verify(credential *ctap2.Credential, clientDataHash []byte) (*Statement, error) {
 	var s *Statement
@@ -71,6 +71,8 @@ func Verify(credential *ctap2.Credential, clientDataHash []byte) (*Statement, er
 		s, err = verifyNone(credential.AttestationStatement)
 	case "packed":
 		s, err = verifyPacked(credential, clientDataHash)
+	case "fido-u2f":
+		s, err = verifyFIDOU2F(credential, clientDataHash)
 	default:
 		return nil, fmt.Errorf("%w: %q", ErrFormat, credential.Format)
 	}
@@ -101,44 +103,86 @@ func verifyNone(statement []byte) (*Statement, error) {
 	return &Statement{Type: None}, nil
 }
 
-// verifyPacked is §8.2.
-func verifyPacked(credential *ctap2.Credential, clientDataHash []byte) (*Statement, error) {
-	var statement struct {
-		Algorithm int64    `cbor:"alg"`
-		Signature []byte   `cbor:"sig"`
-		X5C       [][]byte `cbor:"x5c"`
-	}
-	if err := decMode.Unmarshal(credential.AttestationStatement, &statement); err != nil {
+// statement is what the formats of roaming keys have in common.
+type statement struct {
+	Algorithm int64    `cbor:"alg"`
+	Signature []byte   `cbor:"sig"`
+	X5C       [][]byte `cbor:"x5c"`
+}
+
+func parseStatement(data []byte) (*statement, error) {
+	s := new(statement)
+	if err := decMode.Unmarshal(data, s); err != nil {
 		return nil, err
 	}
-	if statement.Algorithm != int64(cose.Algorithm(statement.Algorithm)) {
-		return nil, fmt.Errorf("algorithm %d", statement.Algorithm)
-	}
-	alg := cose.Algorithm(statement.Algorithm)
-	if statement.X5C != nil && len(statement.X5C) == 0 {
+	if s.X5C != nil && len(s.X5C) == 0 {
 		return nil, errors.New("x5c is empty")
 	}
+	return s, nil
+}
+
+// certificates parses x5c.
+func (s *statement) certificates() ([]*x509.Certificate, error) {
+	chain := make([]*x509.Certificate, len(s.X5C))
+	for i, der := range s.X5C {
+		var err error
+		if chain[i], err = x509.ParseCertificate(der); err != nil {
+			return nil, err
+		}
+	}
+	return chain, nil
+}
+
+// verifyFIDOU2F is §8.6.
+func verifyFIDOU2F(credential *ctap2.Credential, clientDataHash []byte) (*Statement, error) {
+	st, err := parseStatement(credential.AttestationStatement)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := st.certificates()
+	if err != nil {
+		return nil, err
+	}
+	key := credential.PublicKey
+	if len(chain) != 1 {
+		return nil, fmt.Errorf("%d certificates, not one", len(chain))
+	}
+	if key.Type != cose.EC2 || key.Curve != cose.P256 {
+		return nil, fmt.Errorf("a credential key of type %v", key)
+	}
+	signed := slices.Concat([]byte{0x00}, credential.AuthData.RPIDHash[:], clientDataHash, credential.ID, []byte{0x04}, key.X, key.Y)
+	if err := cose.Verify(cose.ES256, chain[0].PublicKey, signed, st.Signature); err != nil {
+		return nil, err
+	}
+	return &Statement{Type: Basic, Certificates: chain}, nil
+}
+
+// verifyPacked is §8.2.
+func verifyPacked(credential *ctap2.Credential, clientDataHash []byte) (*Statement, error) {
+	st, err := parseStatement(credential.AttestationStatement)
+	if err != nil {
+		return nil, err
+	}
+	if st.Algorithm != int64(cose.Algorithm(st.Algorithm)) {
+		return nil, fmt.Errorf("algorithm %d", st.Algorithm)
+	}
+	alg := cose.Algorithm(st.Algorithm)
 	signed := slices.Concat(credential.AuthData.Raw, clientDataHash)
-	if statement.X5C == nil {
+	if st.X5C == nil {
 		if alg != credential.PublicKey.Algorithm {
 			return nil, fmt.Errorf("self attestation by %v, the credential's key is for %v",
 				alg, credential.PublicKey.Algorithm)
 		}
-		return &Statement{Type: Self}, credential.PublicKey.Verify(signed, statement.Signature)
+		return &Statement{Type: Self}, credential.PublicKey.Verify(signed, st.Signature)
 	}
-	s := &Statement{Type: Basic}
-	for _, der := range statement.X5C {
-		certificate, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, err
-		}
-		s.Certificates = append(s.Certificates, certificate)
-	}
-	leaf := s.Certificates[0]
-	if err := cose.Verify(alg, leaf.PublicKey, signed, statement.Signature); err != nil {
+	chain, err := st.certificates()
+	if err != nil {
 		return nil, err
 	}
-	return s, checkPackedCertificate(leaf, credential.AuthData.AAGUID)
+	if err := cose.Verify(alg, chain[0].PublicKey, signed, st.Signature); err != nil {
+		return nil, err
+	}
+	return &Statement{Type: Basic, Certificates: chain}, checkPackedCertificate(chain[0], credential.AuthData.AAGUID)
 }
 
 // aaguidExtension is id-fido-gen-ce-aaguid.
