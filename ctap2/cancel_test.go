@@ -161,54 +161,74 @@ func (b *bench) accounts(t *testing.T) int {
 }
 
 // Cancelling before and after every report: back within the bound, nothing
-// lost that the key has done, and a key that works at the next command.
+// lost that the key has confirmed, and a key that works at the next command;
+// also where the key does not listen, says for ever that it is busy, or answers
+// when something else was asked.
 func TestCancelAtEveryStep(t *testing.T) {
-	slow := virtual.Config{Presence: virtual.TouchAfter(150 * time.Millisecond)}
-	for _, op := range operations {
-		t.Run(op.name, func(t *testing.T) {
-			n := steps(t, slow, op.do)
-			cancelled, done := 0, 0
-			for at := range n {
-				synctest.Test(t, func(t *testing.T) {
-					b := newBench(t, slow, virtual.USBFaults{})
-					prepare(t, b)
-					ctx, cancel := context.WithCancelCause(t.Context())
-					reason := errors.New("changed my mind")
-					var since time.Time
-					b.cable.step = func(step int) {
-						if step == at {
-							since = time.Now()
-							cancel(reason)
+	touch := virtual.TouchAfter(150 * time.Millisecond)
+	for name, kind := range map[string]struct {
+		faults virtual.USBFaults
+		person virtual.Person
+	}{
+		"obeys":                       {virtual.USBFaults{}, touch},
+		"ignores CANCEL":              {virtual.USBFaults{IgnoreCancel: true}, touch},
+		"ignores CANCEL, is silent":   {virtual.USBFaults{IgnoreCancel: true, NoKeepalives: true}, touch},
+		"answers late":                {virtual.USBFaults{LateAnswers: true}, touch},
+		"ignores CANCEL for too long": {virtual.USBFaults{IgnoreCancel: true}, virtual.TouchAfter(4 * time.Second)},
+	} {
+		for _, op := range operations {
+			t.Run(name+", "+op.name, func(t *testing.T) {
+				n := steps(t, virtual.Config{Presence: touch}, op.do)
+				cancelled, done := 0, 0
+				for at := range n {
+					synctest.Test(t, func(t *testing.T) {
+						b := newBench(t, virtual.Config{Presence: touch}, virtual.USBFaults{})
+						prepare(t, b)
+						b.soft.SetPresence(kind.person)
+						b.usb.SetFaults(kind.faults)
+						ctx, cancel := context.WithCancelCause(t.Context())
+						reason := errors.New("changed my mind")
+						var since time.Time
+						b.cable.step = func(step int) {
+							if step == at {
+								since = time.Now()
+								cancel(reason)
+							}
 						}
-					}
-					err := op.do(ctx, b.Authenticator)
-					if took := time.Since(since); took > hid.CancelTimeout {
-						t.Errorf("step %d: back after %v", at, took)
-					}
-					b.cable.step = nil
-					want := 1 // accounts on the key
-					switch {
-					case err == nil:
-						done++
-						if op.name == "makeCredential" {
+						err := op.do(ctx, b.Authenticator)
+						if took := time.Since(since); !since.IsZero() && took > hid.CancelTimeout {
+							t.Errorf("step %d: back after %v", at, took)
+						}
+						b.cable.step = nil
+						switch {
+						case err == nil:
+							done++
+						case errors.Is(err, reason):
+							cancelled++
+						default:
+							t.Errorf("step %d: %v", at, err)
+						}
+						// What a key goes on with after nobody waits any longer is not
+						// known; everything else is.
+						known := err == nil || name == "obeys"
+						b.usb.SetFaults(virtual.USBFaults{})
+						b.soft.SetPresence(virtual.Touch)
+						got, want := b.accounts(t), 1
+						if err == nil && op.name == "makeCredential" {
 							want = 2
-						} else if op.name == "reset" {
+						} else if err == nil && op.name == "reset" {
 							want = 0
 						}
-					case errors.Is(err, reason):
-						cancelled++
-					default:
-						t.Errorf("step %d: %v", at, err)
-					}
-					if got := b.accounts(t); got != want {
-						t.Errorf("step %d (%v): %d accounts on the key, want %d", at, err, got, want)
-					}
-				})
-			}
-			if cancelled == 0 || done == 0 {
-				t.Errorf("of %d cancellations, %d cancelled and %d came too late", n, cancelled, done)
-			}
-		})
+						if known && got != want {
+							t.Errorf("step %d (%v): %d accounts on the key, want %d", at, err, got, want)
+						}
+					})
+				}
+				if name == "obeys" && (cancelled == 0 || done == 0) {
+					t.Errorf("of %d cancellations, %d cancelled and %d came too late", n, cancelled, done)
+				}
+			})
+		}
 	}
 }
 

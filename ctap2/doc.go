@@ -4,8 +4,8 @@
 //
 // # A key
 //
-// [Open] takes a [Transport]: package hid's and nfc's devices are some, the
-// software authenticator of package virtual is one for tests.
+// [Open] takes a [Transport]: package hid's devices are some, the software
+// authenticator of package virtual is one for tests.
 //
 //	key, err := ctap2.Open(ctx, device, ctap2.WithInteraction(ctap2.Interaction{
 //		PIN:   askPIN,
@@ -19,8 +19,8 @@
 //
 // [Authenticator.MakeCredential] returns a [Credential], whose PublicKey the
 // relying party keeps; [Authenticator.GetAssertion] returns one [Assertion] for
-// each account, which [Assertion.Verify] checks against it. Package webauthn
-// speaks the JSON of web servers on top.
+// each account, which [Assertion.Verify] checks against it. Package attestation
+// says who vouches for a credential.
 //
 // # User verification
 //

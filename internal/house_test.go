@@ -3,6 +3,8 @@
 package internal
 
 import (
+	"go/ast"
+	"go/doc"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -120,6 +122,97 @@ func TestTopLevel(t *testing.T) {
 	for _, e := range entries {
 		if base := filepath.Base(e); !strings.HasPrefix(base, ".") && !slices.Contains(allowed, base) {
 			t.Errorf("%s does not belong to the top level", base)
+		}
+	}
+}
+
+// What a user of a package sees: each public package has a guide with a
+// runnable example, and each exported name says what it is.
+func TestDocumentation(t *testing.T) {
+	packages := make(map[string][]*ast.File) // by folder
+	examples := make(map[string]bool)
+	fset := token.NewFileSet()
+	err := filepath.WalkDir("..", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		folder := path.Clean(strings.TrimPrefix(filepath.ToSlash(filepath.Dir(name)), "../"))
+		if d.IsDir() {
+			if base := d.Name(); base != ".." && strings.HasPrefix(base, ".") || base == "testdata" || base == "internal" || base == "examples" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") {
+			return nil
+		}
+		file, err := parser.ParseFile(fset, name, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		if !strings.HasSuffix(name, "_test.go") {
+			packages[folder] = append(packages[folder], file)
+			return nil
+		}
+		for _, e := range doc.Examples(file) {
+			examples[folder] = examples[folder] || e.Output != "" || e.EmptyOutput
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(packages) < 8 {
+		t.Errorf("looked at %d packages only", len(packages))
+	}
+	for folder, files := range packages {
+		guide := ""
+		for _, file := range files {
+			guide += file.Doc.Text()
+			for _, decl := range file.Decls {
+				undocumented(decl, func(name string) { t.Errorf("%s: %s has no comment", folder, name) })
+			}
+		}
+		if len(guide) < 200 {
+			t.Errorf("%s: no guide", folder)
+		}
+		if !examples[folder] {
+			t.Errorf("%s: no example that runs", folder)
+		}
+	}
+}
+
+// undocumented reports the exported names of a declaration without a comment of
+// their own or of their group.
+func undocumented(decl ast.Decl, report func(name string)) {
+	switch decl := decl.(type) {
+	case *ast.FuncDecl:
+		if decl.Recv != nil {
+			receiver := decl.Recv.List[0].Type
+			if star, ok := receiver.(*ast.StarExpr); ok {
+				receiver = star.X
+			}
+			if name, ok := receiver.(*ast.Ident); ok && !name.IsExported() {
+				return // an interface says what it does
+			}
+		}
+		if decl.Name.IsExported() && decl.Doc.Text() == "" {
+			report(decl.Name.Name)
+		}
+	case *ast.GenDecl:
+		for _, spec := range decl.Specs {
+			switch spec := spec.(type) {
+			case *ast.TypeSpec:
+				if spec.Name.IsExported() && decl.Doc.Text() == "" && spec.Doc.Text() == "" {
+					report(spec.Name.Name)
+				}
+			case *ast.ValueSpec:
+				for _, name := range spec.Names {
+					if name.IsExported() && decl.Doc.Text() == "" && spec.Doc.Text() == "" && spec.Comment.Text() == "" {
+						report(name.Name)
+					}
+				}
+			}
 		}
 	}
 }
