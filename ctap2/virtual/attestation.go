@@ -56,13 +56,13 @@ var oidAAGUID = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 45724, 1, 1, 4}
 // newAttestation makes a root and an attestation certificate that keeps to the
 // requirements of packed attestation (WebAuthn §8.2.1).
 func newAttestation(aaguid [16]byte) (record, error) {
-	subject := func(name string, unit ...string) pkix.Name {
-		return pkix.Name{
-			Country:            []string{"ZZ"}, // no country: user-assigned in ISO 3166
-			Organization:       []string{"Software authenticator"},
-			OrganizationalUnit: unit,
-			CommonName:         name,
-		}
+	rootSubject, err := distinguishedName("Root", "Software authenticator root")
+	if err != nil {
+		return record{}, err
+	}
+	leafSubject, err := distinguishedName("Authenticator Attestation", "Software authenticator attestation")
+	if err != nil {
+		return record{}, err
 	}
 	// Attestation certificates outlive clocks that are wrong, tests' among them.
 	notBefore := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -74,7 +74,7 @@ func newAttestation(aaguid [16]byte) (record, error) {
 	}
 	root := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
-		Subject:               subject("Software authenticator root"),
+		RawSubject:            rootSubject,
 		NotBefore:             notBefore,
 		NotAfter:              notAfter,
 		KeyUsage:              x509.KeyUsageCertSign,
@@ -97,7 +97,7 @@ func newAttestation(aaguid [16]byte) (record, error) {
 	}
 	leaf := &x509.Certificate{
 		SerialNumber:          big.NewInt(2),
-		Subject:               subject("Software authenticator attestation", "Authenticator Attestation"),
+		RawSubject:            leafSubject,
 		NotBefore:             notBefore,
 		NotAfter:              notAfter,
 		BasicConstraintsValid: true,
@@ -113,6 +113,29 @@ func newAttestation(aaguid [16]byte) (record, error) {
 	}
 	value, err := cbor.Marshal(attestationRecord{keyBytes, leafDER, rootDER})
 	return record{Kind: kindAttestation, Key: bytes.Clone(aaguid[:]), Value: value}, err
+}
+
+// distinguishedName returns the DER of one, with strings of the types that
+// packed attestation demands of a subject (WebAuthn §8.2.1): a pkix.Name would
+// make them all PrintableStrings.
+func distinguishedName(unit, commonName string) ([]byte, error) {
+	var name pkix.RDNSequence
+	for _, attribute := range []struct {
+		arc   int // below id-at
+		tag   int
+		value string
+	}{
+		{6, asn1.TagPrintableString, "ZZ"},                 // C; no country: user-assigned in ISO 3166
+		{10, asn1.TagUTF8String, "Software authenticator"}, // O
+		{11, asn1.TagUTF8String, unit},                     // OU
+		{3, asn1.TagUTF8String, commonName},                // CN
+	} {
+		name = append(name, pkix.RelativeDistinguishedNameSET{{
+			Type:  asn1.ObjectIdentifier{2, 5, 4, attribute.arc},
+			Value: asn1.RawValue{Tag: attribute.tag, Bytes: []byte(attribute.value)},
+		}})
+	}
+	return asn1.Marshal(name)
 }
 
 func parseAttestationRecord(value []byte) (*attestation, error) {

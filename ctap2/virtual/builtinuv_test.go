@@ -31,6 +31,7 @@ func TestTokenUsingUV(t *testing.T) {
 		"permissions 0":   {params{9: 0}, ctap.StatusInvalidParameter},
 		"be":              {params{9: 8}, ctap.StatusUnauthorizedPermission},
 		"acfg":            {params{9: 32}, ctap.StatusUnauthorizedPermission},
+		"pcmr":            {params{9: 64}, ctap.StatusUnauthorizedPermission},
 	} {
 		request, _ := key.uvTokenRequest(permMC)
 		if status, _ := key.call(ctap.CmdClientPIN, merge(request, []params{test.change})); status != test.want {

@@ -64,7 +64,7 @@ func parseClientPIN(params []byte) (*clientPINRequest, error) {
 
 // clientPIN is authenticatorClientPIN (§6.5.5).
 func (a *Authenticator) clientPIN(op *operation, params []byte) (reply, error) {
-	if !a.hasClientPINCommand() {
+	if !a.hasKeyAgreement() {
 		return nil, refusal(ctap.StatusInvalidCommand)
 	}
 	r, err := parseClientPIN(params)
@@ -185,7 +185,7 @@ func (a *Authenticator) setPIN(r *clientPINRequest) error {
 		return err
 	}
 	defer newPIN.Wipe()
-	return a.state.setPIN(newPIN, a.state.pin.ForceChange)
+	return a.state.setPIN(newPIN)
 }
 
 // decryptNewPIN returns the PIN in newPinEnc if it is one the key accepts.
@@ -239,7 +239,7 @@ func (a *Authenticator) changePIN(r *clientPINRequest) error {
 	if a.state.pin.ForceChange && subtle.ConstantTimeCompare(newHash.Bytes(), a.state.pin.Hash) == 1 {
 		return refusal(ctap.StatusPINPolicyViolation)
 	}
-	if err := a.state.setPIN(newPIN, false); err != nil {
+	if err := a.state.setPIN(newPIN); err != nil {
 		return err
 	}
 	a.stopUsingToken()
@@ -395,41 +395,30 @@ func (a *Authenticator) needPermissions(r *clientPINRequest, usingUV bool, prese
 	if *r.permissions == 0 {
 		return 0, 0, refusal(ctap.StatusInvalidParameter)
 	}
-	var granted uint64
-	for _, rule := range a.permissionRules(usingUV) {
-		if *r.permissions&rule.permission == 0 {
-			continue
-		}
-		if !rule.authorized {
-			return 0, 0, refusal(ctap.StatusUnauthorizedPermission)
-		}
-		granted |= rule.permission
+	requested := *r.permissions & a.definedPermissions()
+	if requested&^a.authorizedPermissions(usingUV) != 0 {
+		return 0, 0, refusal(ctap.StatusUnauthorizedPermission)
 	}
-	return p, granted, nil
+	return p, requested, nil
 }
 
-type permissionRule struct {
-	permission uint64
-	authorized bool
+// definedPermissions are those that the key's level knows (§6.5.5.7).
+func (a *Authenticator) definedPermissions() uint64 {
+	defined := uint64(ctap.PermissionMakeCredential | ctap.PermissionGetAssertion |
+		ctap.PermissionCredentialManagement | ctap.PermissionBioEnrollment |
+		ctap.PermissionLargeBlobWrite | ctap.PermissionAuthenticatorConfig)
+	if a.cfg.Level >= CTAP23 {
+		defined |= ctap.PermissionPersistentCredentialMgmtRO
+	}
+	return defined
 }
 
-// permissionRules say which permissions a token can have (§6.5.5.7.2 step 4,
-// §6.5.5.7.3 step 4): what the options of getInfo allow.
-func (a *Authenticator) permissionRules(usingUV bool) []permissionRule {
-	o := a.options()
-	_, bioEnroll := o["bioEnroll"] // no matter whether anyone is enrolled
-	mcga, config := !o[optionNoMCGAPermissions], o["authnrCfg"]
-	if usingUV {
-		mcga, bioEnroll, config = true, o["uvBioEnroll"], o["uvAcfg"]
+// authorizedPermissions are those that a token can have (§6.5.5.7.2 step 4,
+// §6.5.5.7.3 step 4). The others take options of commands that this key does
+// not have.
+func (a *Authenticator) authorizedPermissions(usingUV bool) uint64 {
+	if !usingUV && a.cfg.NoMCGAPermissionsWithClientPIN {
+		return 0
 	}
-	return []permissionRule{
-		{ctap.PermissionMakeCredential, mcga},
-		{ctap.PermissionGetAssertion, mcga},
-		{ctap.PermissionCredentialManagement, o["credMgmt"]},
-		{ctap.PermissionBioEnrollment, bioEnroll},
-		{ctap.PermissionLargeBlobWrite, o["largeBlobs"]},
-		{ctap.PermissionAuthenticatorConfig, config},
-		// A persistent token, which only a key with perCredMgmtRO has.
-		{ctap.PermissionPersistentCredentialMgmtRO, o["perCredMgmtRO"]},
-	}
+	return ctap.PermissionMakeCredential | ctap.PermissionGetAssertion
 }

@@ -61,6 +61,7 @@ func TestClientPINRefused(t *testing.T) {
 		{"lbw", ctap.StatusUnauthorizedPermission, params{1: 2, 2: 9, 3: point, 6: some, 9: 16}, Config{PIN: testPIN}},
 		{"acfg", ctap.StatusUnauthorizedPermission, params{1: 2, 2: 9, 3: point, 6: some, 9: 32}, Config{PIN: testPIN}},
 		{"pcmr", ctap.StatusUnauthorizedPermission, params{1: 2, 2: 9, 3: point, 6: some, 9: 64}, Config{PIN: testPIN}},
+		{"cm besides mc", ctap.StatusUnauthorizedPermission, params{1: 2, 2: 9, 3: point, 6: some, 9: 5, 10: "x"}, Config{PIN: testPIN}},
 		{"token without a PIN", ctap.StatusPINNotSet, params{1: 2, 2: 9, 3: point, 6: some, 9: 1, 10: "x"}, Config{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -191,6 +192,33 @@ func TestForcePINChange(t *testing.T) {
 	key.ok(ctap.CmdClientPIN, request)
 	// Nothing forces it any more, so the same PIN is as good as another.
 	key.ok(ctap.CmdClientPIN, key.changePINRequest(pin.Two, "314159", "314159"))
+
+	// It is about the PIN of the Config and no other.
+	reset := newKey(t, Config{PIN: testPIN, ForcePINChange: true})
+	reset.ok(ctap.CmdReset, nil)
+	for name, key := range map[string]*platform{"reset": reset, "without PIN": newKey(t, Config{ForcePINChange: true})} {
+		for range 2 {
+			if value[bool](t, key.ok(ctap.CmdGetInfo, nil), infoForcePINChange) {
+				t.Errorf("%s: forcePINChange is true", name)
+			}
+			if !key.options()["clientPin"] {
+				key.ok(ctap.CmdClientPIN, key.setPINRequest(pin.Two, padded(testPIN)))
+			}
+		}
+		key.token(pin.Two, permMC, testRPID)
+	}
+}
+
+// The PIN of the Config is what a platform makes of it.
+func TestPINNormalized(t *testing.T) {
+	key := newKey(t, Config{PIN: "Re\u0301sume\u0301"})
+	request, _ := key.tokenRequest(pin.Two, "R\u00E9sum\u00E9", permMC, testRPID)
+	key.ok(ctap.CmdClientPIN, request)
+	// Normalized it is too short.
+	if a, err := New(Config{PIN: "ae\u0301u\u0301"}); err == nil {
+		a.Close()
+		t.Error("a PIN of three code points was accepted")
+	}
 }
 
 func TestWrongPIN(t *testing.T) {

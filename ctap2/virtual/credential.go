@@ -14,6 +14,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/tapstone/fido/cose"
 	"github.com/tapstone/fido/internal/cbor"
@@ -36,6 +37,25 @@ type credential struct {
 type user struct {
 	id                []byte
 	name, displayName *string
+}
+
+// maxNameLength is how many bytes of a name are stored, the fewest that are
+// allowed (WebAuthn §5.4.1, §5.4.3). With more of them, answers could outgrow a
+// message.
+const maxNameLength = 64
+
+// truncated returns as much of a name as is stored, in whole code points
+// (WebAuthn §6.4.1).
+func truncated(name *string) *string {
+	if name == nil || len(*name) <= maxNameLength {
+		return name
+	}
+	n := maxNameLength
+	for !utf8.RuneStart((*name)[n]) {
+		n--
+	}
+	short := (*name)[:n]
+	return &short
 }
 
 // credentialRecord is how a credential is stored.
@@ -103,6 +123,20 @@ type sealed struct {
 	Algorithm cose.Algorithm   `cbor:"1,keyasint"`
 	Key       []byte           `cbor:"2,keyasint"`
 	Protect   protectionPolicy `cbor:"3,keyasint,omitempty"`
+}
+
+// sealedOverhead is how much longer a sealed ID is than the private key in it,
+// at most: nonce, tag, and the CBOR around the key.
+const sealedOverhead = 12 + 16 + 9
+
+// credentialIDLength returns how long the ID of a credential can be.
+func credentialIDLength(alg cose.Algorithm) int {
+	if curve, _ := curveOf(alg); curve != nil {
+		return sealedOverhead + (curve.Params().BitSize+7)/8
+	} else if isEd25519(alg) {
+		return sealedOverhead + ed25519.SeedSize
+	}
+	return storedIDLength
 }
 
 // seal gives a credential that is not stored its ID: nonce || AES-256-GCM of a

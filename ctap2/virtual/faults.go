@@ -108,13 +108,13 @@ func (f Fault) encode(op *operation, answer reply) ([]byte, error) {
 	if f == 0 {
 		return cbor.Marshal(answer)
 	}
-	f.omit(op, answer)
 	if f.has(UnknownMembers) {
 		addUnknown(op, answer)
 	}
 	if f.has(ReportFIDO22) && op.command == ctap.CmdGetInfo {
 		answer[infoVersions] = append(answer[infoVersions].([]string), "FIDO_2_2")
 	}
+	f.omit(op, answer) // last: the others need what it takes away
 	if f.has(KeysOutOfOrder) {
 		return descending(answer)
 	}

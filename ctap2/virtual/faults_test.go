@@ -114,6 +114,36 @@ func TestFaultMembers(t *testing.T) {
 	}
 }
 
+// Whatever is the matter with a key, it answers, and with CBOR.
+func TestFaultPairs(t *testing.T) {
+	for first := Fault(1); first <= RefuseTransports; first <<= 1 {
+		for second := first; second <= RefuseTransports; second <<= 1 {
+			key := newKey(t, Config{Faults: first | second})
+			exchange := func(command byte, parameters any) {
+				t.Helper()
+				answer, err := key.Exchange(t.Context(), message(t, command, parameters), nil)
+				if err != nil || len(answer) > 1 && cbor.Check(answer[1:], cbor.Lenient) != nil {
+					t.Errorf("faults %#x, command %#02x: answer %x, %v", first|second, command, answer, err)
+				}
+				if (first | second).has(EmptyMap) && len(answer) > 1 && !bytes.Equal(answer[1:], []byte{0xA0}) {
+					t.Errorf("faults %#x, command %#02x: answer %x", first|second, command, answer)
+				}
+			}
+			exchange(ctap.CmdGetInfo, nil)
+			for _, id := range []string{"a", "b"} {
+				exchange(ctap.CmdMakeCredential, makeRequest(residentKey(), account(id, id)))
+			}
+			exchange(ctap.CmdGetAssertion, assertRequest())
+			exchange(ctap.CmdGetNextAssertion, nil)
+			exchange(ctap.CmdGetAssertion, assertRequest(allow(key.state.credentials[0].id)))
+			exchange(ctap.CmdClientPIN, params{1: 2, subCommand: ctap.PINGetRetries})
+			exchange(ctap.CmdClientPIN, params{1: 2, subCommand: ctap.PINGetKeyAgreement})
+			exchange(ctap.CmdSelection, nil)
+			exchange(ctap.CmdReset, nil)
+		}
+	}
+}
+
 func TestFaultSparseInfo(t *testing.T) {
 	m := newKey(t, Config{Faults: OmitExtensions | OmitPINProtocols | OmitLimits}).ok(ctap.CmdGetInfo, nil)
 	for _, member := range []uint64{infoExtensions, infoPINUVAuthProtocols, infoMaxMsgSize, infoMaxCredentialCountInList, infoMaxCredentialIDLength, infoAlgorithms} {

@@ -1,6 +1,7 @@
 package virtual
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"slices"
 	"time"
@@ -160,6 +161,10 @@ func (a *Authenticator) getAssertion(op *operation, params []byte) (reply, error
 		return answer, err
 	}
 	answer[assertionNumberOfCredentials] = len(ga.credentials)
+	// The parameters are parts of the caller's message. Of those that stay,
+	// the hash is the one that getNextAssertion looks at.
+	ga.clientDataHash = bytes.Clone(ga.clientDataHash)
+	ga.extensions, ga.pinUVAuthParam = nil, nil
 	a.volatile.assertions = ga
 	return answer, nil
 }
@@ -274,7 +279,9 @@ func (a *Authenticator) assert(ga *assertions) (reply, error) {
 		assertionAuthData:   authData,
 		assertionSignature:  signature,
 	}
-	if c.discoverable {
+	// An account with an empty ID is left out, on which clients were seen to
+	// choke: google/CTAP2-test-tool, get_assertion_empty_user_id.
+	if c.discoverable && len(c.user.id) > 0 {
 		answer[assertionUser] = ga.userOf(c)
 	}
 	return answer, nil

@@ -2,6 +2,7 @@ package virtual
 
 import (
 	"bytes"
+	"context"
 	"maps"
 	"slices"
 	"testing"
@@ -39,7 +40,7 @@ func TestGetAssertionRefused(t *testing.T) {
 		{"no pinUvAuthParam, PIN", ctap.StatusPINInvalid, params{6: []byte{}}, Config{PIN: testPIN}},
 		{"alwaysUv without PIN", ctap.StatusPUATRequired, nil, Config{AlwaysUV: true}},
 		{"alwaysUv with PIN", ctap.StatusPUATRequired, nil, Config{AlwaysUV: true, PIN: testPIN}},
-		{"alwaysUv with nothing", ctap.StatusOperationDenied, nil, Config{AlwaysUV: true, NoClientPIN: true}},
+		{"alwaysUv with nothing", ctap.StatusOperationDenied, nil, Config{AlwaysUV: true, NoClientPIN: true, BuiltInUV: UVNotConfigured}},
 		{"nothing there", ctap.StatusNoCredentials, nil, Config{Presence: Refuse}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -50,6 +51,28 @@ func TestGetAssertionRefused(t *testing.T) {
 	cred := key.make()
 	key.SetPresence(Refuse)
 	key.refused(ctap.StatusOperationDenied, ctap.CmdGetAssertion, assertRequest(allow(cred.id)))
+	key.SetPresence(func(context.Context, Prompt) Answer { return Nothing })
+	key.refused(ctap.StatusOperationDenied, ctap.CmdGetAssertion, assertRequest(allow(cred.id)))
+	old := newKey(t, Config{Level: CTAP20})
+	cred = old.make()
+	old.SetPresence(func(context.Context, Prompt) Answer { return Nothing })
+	old.refused(ctap.StatusUserActionTimeout, ctap.CmdGetAssertion, assertRequest(allow(cred.id)))
+	old.refused(ctap.StatusPINNotSet, ctap.CmdGetAssertion, assertRequest(allow(cred.id), params{6: testHash, 7: 1}))
+	old.refused(ctap.StatusPINAuthInvalid, ctap.CmdGetAssertion, assertRequest(allow(cred.id), params{6: testHash, 7: 2}))
+}
+
+// A caller may use the buffer of its message for the next one.
+func TestMessageIsTheCallers(t *testing.T) {
+	key := newKey(t, Config{})
+	creds := makeAccounts(key)
+	input, secret := key.saltInput(pin.Two, salt1)
+	msg := message(t, ctap.CmdGetAssertion, assertRequest(withSalts(input)))
+	_, m := key.exchange(t.Context(), msg, nil)
+	clear(msg)
+	first := key.hmacOutputs(key.checkAssertion(creds[2], m), secret)
+	if d := key.checkAssertion(creds[1], key.ok(ctap.CmdGetNextAssertion, nil)); bytes.Equal(key.hmacOutputs(d, secret), first) {
+		t.Error("two credentials have the same secret")
+	}
 }
 
 func TestAllowList(t *testing.T) {

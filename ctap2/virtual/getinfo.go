@@ -46,7 +46,7 @@ func (a *Authenticator) getInfo(params []byte) (reply, error) {
 		info[infoExtensions] = cfg.Extensions
 	}
 	info[infoMaxMsgSize] = cfg.MaxMsgSize
-	if a.hasClientPINCommand() {
+	if a.hasKeyAgreement() {
 		protocols := make([]uint, len(cfg.PINProtocols)) // a []pin.Protocol would be a byte string
 		for i, p := range cfg.PINProtocols {
 			protocols[i] = uint(p)
@@ -136,12 +136,19 @@ func (a *Authenticator) options() map[string]bool {
 	return o
 }
 
-// hasClientPINCommand reports whether there is anything for authenticatorClientPIN
-// to do.
-func (a *Authenticator) hasClientPINCommand() bool {
+// supportsPINUVAuth reports whether "the authenticator supports either
+// pinUvAuthToken or clientPin features" (§6.1.2 step 1).
+func (a *Authenticator) supportsPINUVAuth() bool {
 	o := a.options()
 	_, clientPIN := o[optionClientPIN]
 	return clientPIN || o[optionPINUVAuthToken]
+}
+
+// hasKeyAgreement reports whether there is anything to agree on a secret for,
+// and with it authenticatorClientPIN: hmac-secret needs its getKeyAgreement
+// even where there is neither a PIN nor a token (§12.7).
+func (a *Authenticator) hasKeyAgreement() bool {
+	return a.supportsPINUVAuth() || slices.Contains(a.cfg.Extensions, hmacSecretID)
 }
 
 // protectedByUV reports whether "the authenticator is protected by some form of
@@ -166,7 +173,7 @@ func (a *Authenticator) uvDemanded(pinMustBeSet bool) error {
 // does not have it.
 func (a *Authenticator) protocol(n uint64) (p pin.Protocol, ok bool) {
 	i := slices.IndexFunc(a.cfg.PINProtocols, func(p pin.Protocol) bool { return uint64(p) == n })
-	if i < 0 || !a.hasClientPINCommand() {
+	if i < 0 || !a.hasKeyAgreement() {
 		return 0, false
 	}
 	return a.cfg.PINProtocols[i], true

@@ -108,7 +108,9 @@ func TestGetInfoConfigured(t *testing.T) {
 }
 
 func TestGetInfoNoUserVerification(t *testing.T) {
-	key := newKey(t, Config{NoClientPIN: true, Attestation: AttestationNone, UVRequiredForNonDiscoverable: true})
+	key := newKey(t, Config{
+		NoClientPIN: true, Attestation: AttestationNone, UVRequiredForNonDiscoverable: true, Extensions: []string{"credProtect"},
+	})
 	m := key.ok(ctap.CmdGetInfo, nil)
 	for _, member := range []uint64{infoPINUVAuthProtocols, infoMinPINLength, infoForcePINChange} {
 		if m[member] != nil {

@@ -9,11 +9,13 @@ import (
 	"github.com/tapstone/fido/pin"
 )
 
-// hmacSecret is the extension "hmac-secret" (§12.7). Every credential has its
+const hmacSecretID = "hmac-secret"
+
+// hmacSecret is the extension of that identifier (§12.7). Every credential has its
 // secrets, as the specification recommends, whether makeCredential was asked
 // for them or not.
 var hmacSecret = extension{
-	id:    "hmac-secret",
+	id:    hmacSecretID,
 	since: CTAP20,
 	makeCredential: func(_ *Authenticator, _ *newCredential, input cbor.RawMessage) (any, error) {
 		d := inputDecoder(input)

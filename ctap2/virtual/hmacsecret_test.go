@@ -43,6 +43,29 @@ func (p *platform) hmacOutputs(d authData, secret *pin.SharedSecret) []byte {
 	return outputs
 }
 
+// It needs neither a PIN nor a token, but somebody to agree on a secret with.
+func TestHMACSecretAlone(t *testing.T) {
+	for _, level := range []Level{CTAP20, CTAP23} {
+		key := newKey(t, Config{Level: level, NoClientPIN: true, PINProtocols: []pin.Protocol{pin.One}})
+		if protocols := value[[]int](t, key.ok(ctap.CmdGetInfo, nil), infoPINUVAuthProtocols); len(protocols) != 1 {
+			t.Errorf("protocols %v", protocols)
+		}
+		cred := key.make(params{6: names{"hmac-secret": true}})
+		input, secret := key.saltInput(pin.One, salt1)
+		d, _ := key.assert(cred, allow(cred.id), withSalts(input))
+		if n := len(key.hmacOutputs(d, secret)); n != 32 {
+			t.Errorf("%d bytes for a salt", n)
+		}
+		refusal := byte(ctap.StatusInvalidSubcommand)
+		if level == CTAP20 {
+			refusal = ctap.StatusInvalidParameter
+		}
+		for _, sub := range []int{ctap.PINGetRetries, ctap.PINSetPIN, ctap.PINGetPINToken, ctap.PINGetTokenUsingPIN} {
+			key.refused(refusal, ctap.CmdClientPIN, params{1: 1, subCommand: sub})
+		}
+	}
+}
+
 func TestHMACSecret(t *testing.T) {
 	key := newKey(t, Config{PIN: testPIN})
 	secretFor := func(cred authData, protocol pin.Protocol, verified bool, salts ...[]byte) []byte {

@@ -92,7 +92,9 @@ func (r *makeCredentialRequest) parseUser(d *decoder) {
 		switch string(key) {
 		case "id":
 			r.user.id = d.Bytes()
-			if len(r.user.id) == 0 || len(r.user.id) > ctap.MaxUserIDLength {
+			// CTAP knows no shortest ID (§6.1). That it is not empty is for
+			// the client to see to (WebAuthn §5.1.3).
+			if len(r.user.id) > ctap.MaxUserIDLength {
 				d.refuse(ctap.StatusInvalidLength)
 			}
 		case "name":
@@ -190,12 +192,13 @@ func (a *Authenticator) makeCredential(op *operation, params []byte) (reply, err
 	return a.create(op, mc)
 }
 
-// checkParam is steps 1 and 2 of makeCredential and getAssertion.
+// checkParam is steps 1 and 2 of makeCredential and getAssertion. CTAP 2.0 has
+// other statuses for a parameter that is of no use (its §5.1 and §5.2).
 func (a *Authenticator) checkParam(op *operation, prompt Prompt, param []byte, number *uint64) (pin.Protocol, error) {
 	if param == nil {
 		return 0, nil
 	}
-	if len(param) == 0 && a.hasClientPINCommand() {
+	if len(param) == 0 && a.supportsPINUVAuth() {
 		// How platforms that do not know authenticatorSelection ask the
 		// person to choose one of several keys.
 		if err := a.consent(op, prompt); err != nil {
@@ -210,8 +213,13 @@ func (a *Authenticator) checkParam(op *operation, prompt Prompt, param []byte, n
 		return 0, refusal(ctap.StatusMissingParameter)
 	}
 	p, ok := a.protocol(*number)
-	if !ok {
+	switch {
+	case !ok && a.cfg.Level == CTAP20:
+		return 0, refusal(ctap.StatusPINAuthInvalid)
+	case !ok:
 		return 0, refusal(ctap.StatusInvalidParameter)
+	case a.cfg.Level == CTAP20 && !a.state.pinSet():
+		return 0, refusal(ctap.StatusPINNotSet)
 	}
 	return p, nil
 }
@@ -318,11 +326,11 @@ func (a *Authenticator) create(op *operation, mc *newCredential) (reply, error) 
 	c := &credential{
 		rpID:         *mc.rpID,
 		rpIDHash:     sha256.Sum256([]byte(*mc.rpID)),
-		user:         mc.user,
+		user:         user{mc.user.id, truncated(mc.user.name), truncated(mc.user.displayName)},
 		discoverable: mc.rk,
 	}
 	if mc.rpName != nil {
-		c.rpName = *mc.rpName
+		c.rpName = *truncated(mc.rpName)
 	}
 	mc.cred = c
 	// Step 15.

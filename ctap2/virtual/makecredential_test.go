@@ -5,7 +5,10 @@ import (
 	"context"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tapstone/fido/cose"
@@ -37,7 +40,6 @@ func TestMakeCredentialRefused(t *testing.T) {
 		{"user an array", ctap.StatusCBORUnexpectedType, params{3: []int{}}, Config{}},
 		{"user.id of text", ctap.StatusCBORUnexpectedType, params{3: names{"id": "ada"}}, Config{}},
 		{"user.id null", ctap.StatusCBORUnexpectedType, params{3: names{"id": cbor.RawMessage{0xF6}}}, Config{}},
-		{"user.id empty", ctap.StatusInvalidLength, params{3: names{"id": []byte{}}}, Config{}},
 		{"user.id of 65 bytes", ctap.StatusInvalidLength, params{3: names{"id": long[:65]}}, Config{}},
 		{"displayName of bytes", ctap.StatusCBORUnexpectedType, params{3: names{"id": []byte{1}, "displayName": []byte{1}}}, Config{}},
 		{"pubKeyCredParams a map", ctap.StatusCBORUnexpectedType, params{4: names{}}, Config{}},
@@ -67,11 +69,17 @@ func TestMakeCredentialRefused(t *testing.T) {
 		{"pinUvAuthParam without protocol", ctap.StatusMissingParameter, params{8: testHash}, Config{}},
 		{"pinUvAuthParam with unknown protocol", ctap.StatusInvalidParameter, params{8: testHash, 9: 3}, Config{}},
 		{"pinUvAuthParam with other protocol", ctap.StatusInvalidParameter, params{8: testHash, 9: 2}, Config{PINProtocols: []pin.Protocol{1}}},
-		{"pinUvAuthParam without any UV", ctap.StatusInvalidParameter, params{8: []byte{}, 9: 1}, Config{NoClientPIN: true}},
+		{"pinUvAuthParam without any UV", ctap.StatusInvalidParameter, params{8: []byte{}, 9: 1}, Config{NoClientPIN: true, Extensions: []string{}}},
 		{"pinUvAuthProtocol negative", ctap.StatusCBORUnexpectedType, params{8: testHash, 9: -1}, Config{}},
 		{"pinUvAuthParam wrong", ctap.StatusPINAuthInvalid, params{8: testHash, 9: 2}, Config{PIN: testPIN}},
 		{"no pinUvAuthParam, no PIN", ctap.StatusPINNotSet, params{8: []byte{}, 9: 1}, Config{}},
 		{"no pinUvAuthParam, PIN", ctap.StatusPINInvalid, params{8: []byte{}}, Config{PIN: testPIN}},
+		{"2.0, pinAuth, no PIN", ctap.StatusPINNotSet, params{8: testHash, 9: 1}, Config{Level: CTAP20}},
+		{"2.0, pinAuth, no PIN but UV", ctap.StatusPINNotSet, params{8: testHash, 9: 1}, Config{Level: CTAP20, BuiltInUV: UVConfigured}},
+		{"2.0, pinAuth, no PIN at all", ctap.StatusPINNotSet, params{8: testHash, 9: 1}, Config{Level: CTAP20, NoClientPIN: true}},
+		{"2.0, pinAuth wrong", ctap.StatusPINAuthInvalid, params{8: testHash, 9: 1}, Config{Level: CTAP20, PIN: testPIN}},
+		{"2.0, unknown pinProtocol", ctap.StatusPINAuthInvalid, params{8: testHash, 9: 77}, Config{Level: CTAP20, PIN: testPIN}},
+		{"2.0, unknown pinProtocol, no PIN", ctap.StatusPINAuthInvalid, params{8: testHash, 9: 2}, Config{Level: CTAP20}},
 		{"enterpriseAttestation", ctap.StatusInvalidParameter, params{10: 1}, Config{}},
 		{"attestation formats of text", ctap.StatusCBORUnexpectedType, params{11: "none"}, Config{}},
 
@@ -82,12 +90,15 @@ func TestMakeCredentialRefused(t *testing.T) {
 		{"2.0 with a PIN", ctap.StatusPUATRequired, nil, Config{PIN: testPIN, Level: CTAP20}},
 		{"alwaysUv without PIN", ctap.StatusPUATRequired, nil, Config{AlwaysUV: true}},
 		{"alwaysUv with PIN", ctap.StatusPUATRequired, nil, Config{AlwaysUV: true, PIN: testPIN}},
-		{"alwaysUv with nothing", ctap.StatusOperationDenied, nil, Config{AlwaysUV: true, NoClientPIN: true}},
-		{"alwaysUv, PIN without mc", ctap.StatusOperationDenied, nil, Config{AlwaysUV: true, PIN: testPIN, NoMCGAPermissionsWithClientPIN: true}},
+		{"alwaysUv with nothing", ctap.StatusOperationDenied, nil, Config{AlwaysUV: true, NoClientPIN: true, BuiltInUV: UVNotConfigured}},
+		{"alwaysUv, PIN without mc", ctap.StatusOperationDenied, nil, Config{AlwaysUV: true, PIN: testPIN, NoMCGAPermissionsWithClientPIN: true, BuiltInUV: UVNotConfigured}},
 
 		{"declined", ctap.StatusOperationDenied, nil, Config{Presence: Refuse}},
 		{"locked out", ctap.StatusOperationDenied, nil, Config{Presence: func(context.Context, Prompt) Answer { return LockOut }}},
 		{"ignored", ctap.StatusOperationDenied, nil, Config{Presence: func(context.Context, Prompt) Answer { return Nothing }}},
+		{"2.0, declined", ctap.StatusOperationDenied, nil, Config{Level: CTAP20, Presence: Refuse}},
+		{"2.0, ignored", ctap.StatusUserActionTimeout, nil, Config{Level: CTAP20, Presence: func(context.Context, Prompt) Answer { return Nothing }}},
+		{"2.0, no pinAuth, ignored", ctap.StatusUserActionTimeout, params{8: []byte{}}, Config{Level: CTAP20, Presence: func(context.Context, Prompt) Answer { return Nothing }}},
 		{"no pinUvAuthParam, declined", ctap.StatusOperationDenied, params{8: []byte{}}, Config{Presence: Refuse}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -114,6 +125,7 @@ func TestMakeCredential(t *testing.T) {
 		{"key's order does not matter", params{4: []names{{"alg": 1, "type": "x"}, {"alg": -8, "type": "public-key"}, {"alg": -7, "type": "public-key"}}}, Config{}, cose.EdDSA, flagUP | flagAT},
 		{"2.0 ignores enterpriseAttestation", params{10: 1}, Config{Level: CTAP20}, cose.ES256, flagUP | flagAT},
 		{"no protection, so the parameter is not looked at", params{8: testHash, 9: 1}, Config{}, cose.ES256, flagUP | flagAT},
+		{"nor is an empty one", params{8: []byte{}, 9: 1}, Config{NoClientPIN: true}, cose.ES256, flagUP | flagAT},
 		{"no PIN needed", nil, Config{PIN: testPIN}, cose.ES256, flagUP | flagAT},
 		{"built-in UV", params{7: names{"uv": true, "rk": true}}, Config{BuiltInUV: UVConfigured}, cose.ES256, flagUP | flagUV | flagAT},
 		{"built-in UV by alwaysUv", nil, Config{BuiltInUV: UVConfigured, AlwaysUV: true}, cose.ES256, flagUP | flagUV | flagAT},
@@ -210,6 +222,19 @@ func TestBasicAttestation(t *testing.T) {
 		len(leaf.Subject.Country) != 1 || len(leaf.Subject.Organization) != 1 || leaf.Subject.CommonName == "" {
 		t.Errorf("certificate breaks the rules of packed attestation: %v", leaf.Subject)
 	}
+	var subject []asn1.RawValue
+	if _, err := asn1.Unmarshal(leaf.RawSubject, &subject); err != nil {
+		t.Fatal(err)
+	}
+	for i, tag := range []int{asn1.TagPrintableString, asn1.TagUTF8String, asn1.TagUTF8String, asn1.TagUTF8String} {
+		var attribute struct {
+			Type  asn1.ObjectIdentifier
+			Value asn1.RawValue
+		}
+		if _, err := asn1.Unmarshal(subject[i].Bytes, &attribute); err != nil || attribute.Value.Tag != tag {
+			t.Errorf("%v: string of type %d, want %d (%v)", attribute.Type, attribute.Value.Tag, tag, err)
+		}
+	}
 	wantAAGUID := append([]byte{0x04, 0x10}, key.cfg.AAGUID[:]...)
 	found := slices.ContainsFunc(leaf.Extensions, func(e pkix.Extension) bool {
 		return e.Id.Equal(oidAAGUID) && !e.Critical && bytes.Equal(e.Value, wantAAGUID)
@@ -280,6 +305,103 @@ func TestExcludeListUserPresent(t *testing.T) {
 	key.refused(ctap.StatusCredentialExcluded, ctap.CmdMakeCredential, makeRequest(exclude(cred.id), params{7: names{"uv": true}}))
 	if n := c.took(); n != 0 {
 		t.Errorf("the person was asked for a touch %d times", n)
+	}
+}
+
+// Names are cut between code points, and no others than the long ones.
+func TestLongNames(t *testing.T) {
+	fits := strings.Repeat("x", 64)
+	for name, want := range map[string]string{
+		"":                            "",
+		"Ada":                         "Ada",
+		fits:                          fits,
+		fits + "y":                    fits,
+		fits[:63] + "é":               fits[:63],
+		fits[:62] + "é":               fits[:62] + "é",
+		fits[:61] + "🔑":               fits[:61],
+		strings.Repeat("🔑", 500):      strings.Repeat("🔑", 16),
+		strings.Repeat("é", 32) + "!": strings.Repeat("é", 32),
+	} {
+		key := newKey(t, Config{})
+		key.make(residentKey(), params{2: names{"id": testRPID, "name": name}, 3: names{"id": []byte{1}, "name": name, "displayName": name}})
+		c := key.state.credentials[0]
+		if c.rpName != want || *c.user.name != want || *c.user.displayName != want {
+			t.Errorf("%.80q is stored as %.80q, %.80q, %.80q", name, c.rpName, *c.user.name, *c.user.displayName)
+		}
+	}
+}
+
+// However long the names, answers fit into the smallest message there is.
+func TestAnswersFit(t *testing.T) {
+	algorithms := []cose.Algorithm{cose.RS256, cose.ES512, cose.EdDSA}
+	for _, attestation := range []Attestation{AttestationBasic, AttestationSelf} {
+		key := newKey(t, Config{
+			Algorithms: algorithms, Attestation: attestation, PIN: testPIN, MaxMsgSize: ctap.DefaultMaxMsgSize,
+		})
+		exchange := func(command byte, parameters any) {
+			t.Helper()
+			answer, err := key.Exchange(t.Context(), message(t, command, parameters), nil)
+			if err != nil || answer[0] != ctap.StatusOK || len(answer) > ctap.DefaultMaxMsgSize {
+				t.Errorf("command %#02x: status %#02x, %d bytes, %v", command, answer[0], len(answer), err)
+			}
+		}
+		long := strings.Repeat("x", 300)
+		for _, alg := range algorithms {
+			token := key.token(pin.Two, permMC, testRPID)
+			exchange(ctap.CmdMakeCredential, makeRequest(withToken(ctap.CmdMakeCredential, pin.Two, token), params{
+				3: names{"id": bytes.Repeat([]byte{byte(-alg)}, 64), "name": long, "displayName": long},
+				4: []names{{"alg": alg, "type": "public-key"}},
+				6: names{"credProtect": 3, "hmac-secret": true},
+				7: names{"rk": true},
+			}))
+		}
+		input, _ := key.saltInput(pin.Two, salt1, salt2)
+		token := key.token(pin.Two, permGA, testRPID)
+		exchange(ctap.CmdGetAssertion, assertRequest(withSalts(input), withToken(ctap.CmdGetAssertion, pin.Two, token)))
+		for range algorithms[1:] {
+			exchange(ctap.CmdGetNextAssertion, nil)
+		}
+	}
+}
+
+// A credential for an account without an ID is one like any other, but that no
+// assertion says so.
+func TestEmptyUserID(t *testing.T) {
+	key := newKey(t, Config{Path: filepath.Join(t.TempDir(), "key")})
+	key.make(residentKey(), account("", "Emma"))
+	cred := key.make(residentKey(), account("", "Emma")) // takes its place
+	for _, change := range []params{nil, allow(cred.id)} {
+		_, m := key.assert(cred, change)
+		if m[assertionUser] != nil || m[assertionNumberOfCredentials] != nil {
+			t.Errorf("members %v", m)
+		}
+	}
+	cfg := key.cfg
+	if err := key.Close(); err != nil {
+		t.Fatal(err)
+	}
+	newKey(t, cfg).assert(cred)
+}
+
+// The longest IDs are no longer than Config is told.
+func TestCredentialIDLength(t *testing.T) {
+	for _, alg := range []cose.Algorithm{
+		cose.ES256, cose.ES384, cose.ES512, cose.EdDSA, cose.RS256,
+		cose.ESP256, cose.ESP384, cose.ESP512, cose.AlgorithmEd25519,
+	} {
+		n := credentialIDLength(alg)
+		cfg := Config{Algorithms: []cose.Algorithm{alg}, MaxCredentialIDLength: n - 1}
+		if a, err := New(cfg); err == nil {
+			a.Close()
+			t.Errorf("%v: room for %d bytes is enough", alg, n-1)
+		}
+		cfg.MaxCredentialIDLength = n
+		key := newKey(t, cfg)
+		cred := key.make(protect(2), params{4: []names{{"alg": alg, "type": "public-key"}}})
+		if len(cred.id) > n || len(cred.id) < n-1 {
+			t.Errorf("%v: ID of %d bytes, %d at most", alg, len(cred.id), n)
+		}
+		key.assert(cred, allow(cred.id))
 	}
 }
 

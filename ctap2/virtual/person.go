@@ -10,7 +10,8 @@ import (
 // A Person is asked each time the key waits for the human in front of it, and
 // returns what he or she does. It is called in a goroutine of its own. When ctx
 // ends, because the platform cancelled, time is up, or the key lost its power,
-// nobody is interested any more, and it must return.
+// nobody is interested any more, and it must return. It may call all methods of
+// the key; PowerCycle and Close end the command that asks.
 type Person func(ctx context.Context, prompt Prompt) Answer
 
 // A Prompt says what a person is asked for.
@@ -155,22 +156,19 @@ func (a *Authenticator) touch(op *operation, prompt Prompt) (Answer, error) {
 // consent is touch for makeCredential and getAssertion, whose algorithms
 // answer OPERATION_DENIED both to a person who declines and to one who does
 // nothing (§6.1.2 steps 1 and 14, §6.2.2 steps 1 and 9). USER_ACTION_TIMEOUT is
-// for the commands that say so.
+// for the commands that say so, and for those of CTAP 2.0.
 func (a *Authenticator) consent(op *operation, prompt Prompt) error {
-	answer, err := a.touch(op, prompt)
-	if err != nil {
-		return err
-	}
-	if answer != Approve {
+	err := a.confirm(op, prompt)
+	if err == refusal(ctap.StatusUserActionTimeout) && a.cfg.Level >= CTAP21 {
 		return refusal(ctap.StatusOperationDenied)
 	}
-	return nil
+	return err
 }
 
 // confirm is touch for the commands that tell a person who declines from one
 // who does nothing (§6.6, §6.9).
-func (a *Authenticator) confirm(op *operation) error {
-	switch answer, err := a.touch(op, Prompt{}); {
+func (a *Authenticator) confirm(op *operation, prompt Prompt) error {
+	switch answer, err := a.touch(op, prompt); {
 	case err != nil:
 		return err
 	case answer == Approve:

@@ -3,6 +3,7 @@ package virtual
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/tapstone/fido/internal/cbor"
 	"github.com/tapstone/fido/internal/ctap"
@@ -13,14 +14,28 @@ type operation struct {
 	ctx     context.Context // ends when the platform cancels
 	power   context.Context // ends when the key loses power
 	command byte
-	notify  func(byte)
 	lone    bool // the allowList of a getAssertion has one entry; for a fault
+
+	notify   func(byte)
+	notified sync.WaitGroup // for the call of notify that the command does not wait for
 }
 
-// keepalive tells the platform that the key is still there.
+// keepalive tells the platform that the key is still there, and waits until it
+// has heard. The call is in a goroutine of its own so that it may unplug the
+// key, for which it has to wait until the command is over: without power the
+// command goes on, and calls no more.
 func (op *operation) keepalive(status byte) {
-	if op.notify != nil {
+	if op.notify == nil || op.power.Err() != nil {
+		return
+	}
+	heard := make(chan struct{})
+	op.notified.Go(func() {
+		defer close(heard)
 		op.notify(status)
+	})
+	select {
+	case <-heard:
+	case <-op.power.Done():
 	}
 }
 

@@ -14,7 +14,7 @@ func (a *Authenticator) reset(op *operation, params []byte) (reply, error) {
 	if a.cfg.ResetWindow > 0 && time.Since(a.volatile.poweredUp) > a.cfg.ResetWindow {
 		return nil, refusal(ctap.StatusNotAllowed)
 	}
-	if err := a.confirm(op); err != nil {
+	if err := a.confirm(op, Prompt{}); err != nil {
 		return nil, err
 	}
 	if err := a.state.reset(&a.cfg); err != nil {

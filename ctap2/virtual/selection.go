@@ -10,5 +10,5 @@ func (a *Authenticator) selection(op *operation, params []byte) (reply, error) {
 	if err := noParameters(params); err != nil {
 		return nil, err
 	}
-	return nil, a.confirm(op)
+	return nil, a.confirm(op, Prompt{})
 }

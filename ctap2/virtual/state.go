@@ -183,8 +183,9 @@ func (s *state) apply(rec record) error {
 
 // factoryRecords are those of a key that nobody has used yet.
 func factoryRecords(cfg *Config, factoryPIN string) ([]record, error) {
-	p := pinRecord{ForceChange: cfg.ForcePINChange}
+	var p pinRecord
 	if factoryPIN != "" {
+		p.ForceChange = cfg.ForcePINChange
 		p.Hash = pin.Hash(pin.FromString(factoryPIN)).Bytes()
 		p.CodePointLength = utf8.RuneCountInString(factoryPIN)
 	}
@@ -229,12 +230,12 @@ func (s *state) reset(cfg *Config) error {
 // pinSet reports whether the key has a PIN.
 func (s *state) pinSet() bool { return len(s.pin.Hash) > 0 }
 
-// setPIN replaces the PIN, and makes all tries available again.
-func (s *state) setPIN(newPIN pin.Secret, forceChange bool) error {
+// setPIN replaces the PIN, and makes all tries available again. Nothing forces
+// the new one to be changed.
+func (s *state) setPIN(newPIN pin.Secret) error {
 	rec, err := pinRecord{
 		Hash:            pin.Hash(newPIN).Bytes(),
 		CodePointLength: utf8.RuneCount(newPIN.Bytes()),
-		ForceChange:     forceChange,
 	}.record()
 	if err != nil {
 		return err

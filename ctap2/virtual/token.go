@@ -100,8 +100,8 @@ func (a *Authenticator) spendToken() {
 }
 
 // verifyParam is verify(pinUvAuthToken, message, pinUvAuthParam) followed by
-// the checks that the token is good for permission. A token without an RP ID
-// gets rpID; an empty one stands for a command that has none.
+// the checks that the token is good for permission and rpID. A token without an
+// RP ID gets this one.
 func (a *Authenticator) verifyParam(p pin.Protocol, param []byte, permission uint64, rpID string, message ...[]byte) error {
 	t := a.token()
 	switch {

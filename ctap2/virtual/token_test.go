@@ -77,6 +77,16 @@ func TestTokenPermissions(t *testing.T) {
 	}
 }
 
+// CTAP 2.1 has not defined pcmr: it is ignored, as permissions are that nobody
+// has.
+func TestTokenUndefinedPermissions(t *testing.T) {
+	key := newKey(t, Config{Level: CTAP21, PIN: testPIN})
+	u := uses{key, pin.Two, key.token(pin.Two, permMC|ctap.PermissionPersistentCredentialMgmtRO, testRPID)}
+	u.want(u.make(), ctap.StatusOK)
+	u.token = key.token(pin.Two, ctap.PermissionPersistentCredentialMgmtRO, "")
+	u.want(u.make(), ctap.StatusPINAuthInvalid)
+}
+
 func TestLegacyToken(t *testing.T) {
 	key := newKey(t, Config{PIN: testPIN})
 	u := uses{key, pin.Two, key.token(pin.Two, 0, "")}

@@ -6,9 +6,9 @@
 //
 // # A key in your tests
 //
-// The zero Config is a complete, modern key whose owner touches it whenever it
-// blinks. An [Authenticator] has the Exchange and Close methods that package
-// ctap2 asks of a transport, so that it takes the place of an opened device:
+// The zero Config is a modern key whose owner touches it whenever it blinks. An
+// [Authenticator] has the Exchange and Close methods that package ctap2 asks of
+// a transport, so that it takes the place of an opened device:
 //
 //	dev, err := virtual.New(virtual.Config{PIN: "271828"})
 //	…
@@ -47,6 +47,12 @@
 //
 // It is no place for credentials that matter: its secrets are in the memory of
 // your process, and in the clear in its file.
+//
+// It is not all of CTAP 2.3 either. Its commands are makeCredential,
+// getAssertion, getNextAssertion, getInfo, clientPIN, reset and selection, its
+// extensions credProtect and hmac-secret. There is no credentialManagement,
+// bioEnrollment, largeBlobs or authenticatorConfig, none of their options and
+// permissions, no enterprise attestation, and no U2F; getInfo says so.
 package virtual
 
 import (
@@ -92,16 +98,21 @@ const (
 	UVConfigured
 )
 
-// Config says what kind of key to build. The zero Config is a complete, modern
-// key: FIDO_2_0, FIDO_2_1 and FIDO_2_3, both PIN/UV auth protocols, a PIN that
-// can be set, discoverable credentials, every extension of this package, basic
+// Config says what kind of key to build. The zero Config is a modern key:
+// FIDO_2_0, FIDO_2_1 and FIDO_2_3, both PIN/UV auth protocols, a PIN that can be
+// set, discoverable credentials, every extension of this package, basic
 // attestation, and a person who touches it at once. It has no built-in user
-// verification.
+// verification, and of the commands of CTAP 2.3 those that the package doc
+// lists.
 type Config struct {
 	// Path names the file that keeps the key; it is created if it is not
-	// there. Empty: the key lives in memory and is gone with it. What the file
-	// holds of a key it holds on to; the rest of Config is taken from Config
-	// each time.
+	// there, in a folder that has to be. Empty: the key lives in memory and is
+	// gone with it. What the file holds of a key it holds on to; the rest of
+	// Config is taken from Config each time.
+	//
+	// Beside the file there is another of its name and ".lock", which stays
+	// and holds nothing, and now and then one of its name and ".new", which
+	// takes its place, and holds the same secrets if a crash leaves it behind.
 	Path string
 
 	// Level is the newest level of the protocol that the key speaks. Zero:
@@ -111,14 +122,14 @@ type Config struct {
 	AAGUID [16]byte
 	// FirmwareVersion as getInfo reports it. Zero: 1.
 	FirmwareVersion uint64
-	// Transports as getInfo reports them. Nil: "usb".
+	// Transports as getInfo reports them, at least one. Nil: "usb".
 	Transports []string
 	// Attestation is the kind of attestation statement that makeCredential
 	// gives. Zero: AttestationBasic.
 	Attestation Attestation
-	// Algorithms that the key can sign with, preferred first, out of ES256,
-	// ES384, ES512, their fully specified twins, EdDSA, Ed25519 and RS256. Nil:
-	// ES256 and EdDSA.
+	// Algorithms that the key can sign with, at least one, preferred first, out
+	// of ES256, ES384, ES512, their fully specified twins, EdDSA, Ed25519 and
+	// RS256. Nil: ES256 and EdDSA.
 	Algorithms []cose.Algorithm
 	// Extensions that the key has, by identifier: "credProtect",
 	// "hmac-secret". Nil: all of the key's level. Empty and not nil: none.
@@ -133,8 +144,10 @@ type Config struct {
 	// CTAP20 keys neither report nor have a limit.
 	MaxCredentialCountInList int
 	// MaxCredentialIDLength is the length in bytes of the longest credential
-	// ID in such a list; longer ones are refused likewise. Zero: 128. The
-	// key's own IDs are shorter than that unless their algorithm is RS256.
+	// ID in such a list; longer ones are refused likewise. Zero: 128. It must
+	// have room for the key's own IDs: 16 bytes of credentials that are stored,
+	// as those of RS256 always are, and otherwise up to 69 with P-256 and
+	// Ed25519, 85 with P-384 and 103 with P-521.
 	MaxCredentialIDLength int
 	// Credentials is the number of credentials that fit into the key's
 	// storage; another one is refused with KEY_STORE_FULL. Zero: 25. It counts
@@ -149,17 +162,23 @@ type Config struct {
 	NoUserPresence bool
 	// NoClientPIN: the key has no PIN (no option "clientPin").
 	NoClientPIN bool
-	// NoPINUVAuthToken: tokens have no permissions (no option
-	// "pinUvAuthToken"). A PIN then buys a token with getPinToken alone, and
-	// built-in user verification works through the option "uv" alone.
+	// NoPINUVAuthToken: no permissions can be asked for (no option
+	// "pinUvAuthToken"). A PIN then buys a token with getPinToken alone, which
+	// is good for makeCredential and getAssertion, for the first relying party
+	// that it is used with, and spent by a touch (§6.5.5.7.1); only that of a
+	// CTAP20 key has no such bounds. Built-in user verification works through
+	// the option "uv" alone.
 	NoPINUVAuthToken bool
-	// PINProtocols that the key has, preferred first. Nil: two and one.
+	// PINProtocols that the key has, at least one, preferred first. Nil: two
+	// and one.
 	PINProtocols []pin.Protocol
-	// PIN is set in a key that is new; a reset removes it. Empty: none.
+	// PIN is set in a key that is new, in Unicode Normalization Form C,
+	// whichever it has here; a reset removes it. Empty: none.
 	PIN string
 	// MinPINLength in Unicode code points. Zero: 4.
 	MinPINLength int
-	// ForcePINChange: the PIN must be changed before it is good for a token.
+	// ForcePINChange: Config.PIN must be changed before it is good for a
+	// token. It is gone with that PIN.
 	ForcePINChange bool
 	// BuiltInUV is the key's own way to verify the user.
 	BuiltInUV BuiltInUV
@@ -167,6 +186,7 @@ type Config struct {
 	// once the key can verify its user, it does so for every new credential.
 	UVRequiredForNonDiscoverable bool
 	// AlwaysUV: the key verifies its user for everything that needs a touch.
+	// There must be a way to, be it one that nobody has set up.
 	AlwaysUV bool
 	// NoMCGAPermissionsWithClientPIN: a PIN buys no token for makeCredential
 	// and getAssertion.
@@ -216,6 +236,10 @@ func (c Config) withDefaults() Config {
 		c.PINProtocols = orDefault(c.PINProtocols, pin.One)
 	}
 	c.PINProtocols = orDefault(c.PINProtocols, pin.Two, pin.One)
+	// One that cannot be normalized is no PIN, which check says.
+	if normalized, err := pin.Normalize(pin.FromString(c.PIN)); err == nil {
+		c.PIN = string(normalized.Bytes())
+	}
 	c.Presence = c.Presence.orTouch()
 	c.Verification = c.Verification.orTouch()
 	return c
@@ -236,6 +260,16 @@ func orDefault[T any](list []T, values ...T) []T {
 	return slices.Clone(list)
 }
 
+// repeats reports whether a list has an element twice.
+func repeats[T comparable](list []T) bool {
+	for i, element := range list {
+		if slices.Contains(list[:i], element) {
+			return true
+		}
+	}
+	return false
+}
+
 // check reports what is wrong with a configuration that has its defaults.
 func (c *Config) check() error {
 	if c.Level != CTAP20 && c.Level != CTAP21 && c.Level != CTAP23 {
@@ -243,6 +277,12 @@ func (c *Config) check() error {
 	}
 	if c.Level == CTAP20 && (c.AlwaysUV || c.NoMCGAPermissionsWithClientPIN || c.ForcePINChange) {
 		return errors.New("virtual: Config has an option that CTAP 2.0 did not have")
+	}
+	if len(c.Algorithms) == 0 || len(c.Transports) == 0 || len(c.PINProtocols) == 0 {
+		return errors.New("virtual: Config.Algorithms, Config.Transports or Config.PINProtocols is empty and not nil")
+	}
+	if repeats(c.Algorithms) || repeats(c.Transports) || repeats(c.PINProtocols) || repeats(c.Extensions) {
+		return errors.New("virtual: Config lists something twice")
 	}
 	for _, alg := range c.Algorithms {
 		if !canSign(alg) {
@@ -255,19 +295,27 @@ func (c *Config) check() error {
 			return fmt.Errorf("virtual: Config.Extensions: no extension %q at this level", id)
 		}
 	}
-	for i, p := range c.PINProtocols {
-		if !p.Known() || slices.Contains(c.PINProtocols[:i], p) || c.Level == CTAP20 && p != pin.One {
-			return fmt.Errorf("virtual: Config.PINProtocols: unknown, listed twice or not of this level: %v", p)
+	for _, p := range c.PINProtocols {
+		if !p.Known() || c.Level == CTAP20 && p != pin.One {
+			return fmt.Errorf("virtual: Config.PINProtocols: unknown or not of this level: %v", p)
 		}
 	}
 	if c.MaxMsgSize < 0 || c.MaxCredentialCountInList < 0 || c.MaxCredentialIDLength < 0 || c.Credentials < 0 || c.PresenceTimeout < 0 {
 		return errors.New("virtual: Config has a negative limit")
+	}
+	for _, alg := range c.Algorithms {
+		if n := credentialIDLength(alg); n > c.MaxCredentialIDLength {
+			return fmt.Errorf("virtual: Config.MaxCredentialIDLength is less than the %d bytes of the key's own IDs", n)
+		}
 	}
 	if c.MinPINLength < ctap.PINDefaultMinLength || c.MinPINLength > ctap.PINMaxBytes {
 		return errors.New("virtual: Config.MinPINLength is not from 4 to 63")
 	}
 	if c.BuiltInUV > UVConfigured || c.Attestation > AttestationNone {
 		return errors.New("virtual: Config.BuiltInUV or Config.Attestation is unknown")
+	}
+	if c.AlwaysUV && c.BuiltInUV == UVNone && (c.NoClientPIN || c.NoMCGAPermissionsWithClientPIN) {
+		return errors.New("virtual: Config.AlwaysUV is set in a key that has no way to verify its user")
 	}
 	if c.PIN != "" {
 		if c.NoClientPIN {
@@ -313,7 +361,10 @@ type volatile struct {
 
 // New builds the key that cfg describes and plugs it in. With Config.Path it
 // is the one that the file holds. It refuses a Config that contradicts itself,
-// and a file that it cannot read or that another process has open.
+// and a file that it cannot read. On Unix, but for AIX, Solaris and illumos, it
+// refuses a file that is open already, by this process or another one;
+// elsewhere, as on Windows, it cannot tell, and a file that is open twice is
+// damaged.
 func New(cfg Config) (*Authenticator, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.check(); err != nil {
@@ -341,7 +392,8 @@ func New(cfg Config) (*Authenticator, error) {
 	return a, nil
 }
 
-// powerUp starts from a volatile state that is new, and lets commands in.
+// powerUp starts from a volatile state that is new, and lets commands in unless
+// the key was closed meanwhile.
 func (a *Authenticator) powerUp() error {
 	a.stopUsingToken()
 	a.forgetAssertions()
@@ -356,7 +408,9 @@ func (a *Authenticator) powerUp() error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.power, a.unplug = context.WithCancelCause(context.Background())
+	if !a.closed {
+		a.power, a.unplug = context.WithCancelCause(context.Background())
+	}
 	return nil
 }
 
@@ -365,16 +419,20 @@ func (a *Authenticator) powerUp() error {
 // agreement keys, the block after three wrong PINs in a row and what
 // getNextAssertion would have returned are gone, and the time in which a reset
 // is allowed starts again. A closed key stays closed.
+//
+// A Person may call it, and so may the status function of Exchange.
 func (a *Authenticator) PowerCycle() {
-	a.mu.Lock()
-	a.unplug(fmt.Errorf("virtual: %w", ctap.ErrDeviceGone))
-	a.mu.Unlock()
+	unplug := func() (closed bool) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.unplug(fmt.Errorf("virtual: %w", ctap.ErrDeviceGone))
+		return a.closed
+	}
+	unplug()
 	a.turn <- struct{}{}
 	defer func() { <-a.turn }()
-	a.mu.Lock()
-	closed := a.closed
-	a.mu.Unlock()
-	if closed {
+	// Another PowerCycle may have plugged it in again meanwhile.
+	if unplug() {
 		return
 	}
 	if err := a.powerUp(); err != nil {
@@ -386,22 +444,23 @@ func (a *Authenticator) PowerCycle() {
 // every later one, fails with an error for which errors.Is(err, hid.ErrClosed)
 // holds. Close returns what first went wrong in storing the key since New, where
 // a command could answer no more than the status OTHER. Closing twice is closing
-// once.
+// once. A Person may call Close, and so may the status function of Exchange.
 func (a *Authenticator) Close() error {
 	a.mu.Lock()
 	again := a.closed
 	a.closed = true
-	a.unplug(fmt.Errorf("virtual: %w", ctap.ErrClosed))
+	closed := fmt.Errorf("virtual: %w", ctap.ErrClosed)
+	a.unplug(closed)
+	// A PowerCycle that still waits was first, and its reason is not that of
+	// the commands to come.
+	a.power, a.unplug = context.WithCancelCause(context.Background())
+	a.unplug(closed)
 	a.mu.Unlock()
 	a.turn <- struct{}{}
 	defer func() { <-a.turn }()
 	if again {
 		return nil
 	}
-	// A PowerCycle may have plugged it in again between the two locks.
-	a.mu.Lock()
-	a.unplug(fmt.Errorf("virtual: %w", ctap.ErrClosed))
-	a.mu.Unlock()
 	a.stopUsingToken()
 	a.forgetAssertions()
 	if err := errors.Join(a.storageErr, a.state.close()); err != nil {
@@ -413,11 +472,16 @@ func (a *Authenticator) Close() error {
 // Exchange carries out one command. The message is a command byte followed by
 // a CBOR map of parameters, which may be absent if there are none; the answer
 // is a status byte followed, if that is 0, by a CBOR map, which is absent if
-// the command has no output.
+// the command has no output. Exchange does not hold on to message once it has
+// returned, and the answer is the caller's.
 //
 // While the command runs, status, if it is not nil, is called with 2 at once
 // and every 100 ms as long as the key waits for a person, and with 1 before it
-// does something that takes long.
+// does something that takes long. The calls come one after the other, each from
+// a goroutine of its own; the command waits for each, and Exchange returns
+// after the last. So status may call PowerCycle and Close, which end the
+// command, but an Exchange within it waits until its own context ends: the key
+// is busy.
 //
 // The end of ctx cancels the command as CTAPHID_CANCEL does: if it is still
 // waiting, for a person or for its turn, the answer is the status
@@ -426,25 +490,35 @@ func (a *Authenticator) Close() error {
 // closed, or unplugged by PowerCycle meanwhile.
 func (a *Authenticator) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
 	a.mu.Lock()
-	power := a.power
+	op := &operation{ctx: ctx, power: a.power, notify: status}
 	a.mu.Unlock()
+	answer, err := a.exchange(op, message)
+	// Not before it is somebody else's turn, for which a status function that
+	// unplugs the key waits.
+	op.notified.Wait()
+	return answer, err
+}
+
+// exchange is Exchange, but for a call of the status function that the command
+// did not wait for.
+func (a *Authenticator) exchange(op *operation, message []byte) ([]byte, error) {
 	select {
 	case a.turn <- struct{}{}:
-	case <-ctx.Done():
+	case <-op.ctx.Done():
 		return []byte{ctap.StatusKeepaliveCancel}, nil
-	case <-power.Done():
-		return nil, context.Cause(power)
+	case <-op.power.Done():
+		return nil, context.Cause(op.power)
 	}
 	defer func() { <-a.turn }()
-	if power.Err() != nil {
-		return nil, context.Cause(power)
+	if op.power.Err() != nil {
+		return nil, context.Cause(op.power)
 	}
-	if ctx.Err() != nil {
+	if op.ctx.Err() != nil {
 		return []byte{ctap.StatusKeepaliveCancel}, nil
 	}
-	answer, err := a.run(&operation{ctx: ctx, power: power, notify: status}, message)
+	answer, err := a.run(op, message)
 	var refused refusal
-	switch cause := context.Cause(power); {
+	switch cause := context.Cause(op.power); {
 	case err == nil:
 		return answer, nil
 	case errors.As(err, &refused):

@@ -31,6 +31,16 @@ func TestConfigRefused(t *testing.T) {
 		"attestation":       {Attestation: 9},
 		"PIN without PIN":   {PIN: testPIN, NoClientPIN: true},
 		"short PIN":         {PIN: testPIN, MinPINLength: 7},
+		"PIN of no UTF-8":   {PIN: "271828\xFF"},
+		"no algorithm":      {Algorithms: []cose.Algorithm{}},
+		"algorithm, twice":  {Algorithms: []cose.Algorithm{cose.ES256, cose.ES256}},
+		"no transport":      {Transports: []string{}},
+		"transport, twice":  {Transports: []string{"usb", "nfc", "usb"}},
+		"no protocol":       {PINProtocols: []pin.Protocol{}},
+		"extension, twice":  {Extensions: []string{"credProtect", "credProtect"}},
+		"ID length":         {MaxCredentialIDLength: 64},
+		"no way to verify":  {AlwaysUV: true, NoClientPIN: true},
+		"PIN not for that":  {AlwaysUV: true, PIN: testPIN, NoMCGAPermissionsWithClientPIN: true},
 	} {
 		if a, err := New(cfg); err == nil {
 			a.Close()
@@ -211,6 +221,111 @@ func TestUnpluggedWhileWaiting(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The functions that a command waits for may end it.
+func TestUnpluggedFromWithin(t *testing.T) {
+	for name, test := range map[string]struct {
+		do   func(*Authenticator)
+		want error
+	}{
+		"PowerCycle": {(*Authenticator).PowerCycle, ctap.ErrDeviceGone},
+		"Close":      {func(a *Authenticator) { a.Close() }, ctap.ErrClosed},
+	} {
+		t.Run("status: "+name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				key := newKey(t, Config{Presence: TouchAfter(time.Second)})
+				calls := 0
+				_, err := key.Exchange(t.Context(), []byte{ctap.CmdSelection}, func(byte) {
+					calls++
+					if calls == 3 {
+						test.do(key.Authenticator)
+					}
+				})
+				if !errors.Is(err, test.want) || calls != 3 {
+					t.Errorf("%v after %d calls, want %v", err, calls, test.want)
+				}
+				if _, err := key.Exchange(t.Context(), []byte{ctap.CmdGetInfo}, nil); (err == nil) != (name == "PowerCycle") {
+					t.Errorf("Exchange afterwards: %v", err)
+				}
+			})
+		})
+		t.Run("person: "+name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var key *platform
+				key = newKey(t, Config{Presence: func(context.Context, Prompt) Answer {
+					test.do(key.Authenticator)
+					return Approve
+				}})
+				if _, err := key.Exchange(t.Context(), []byte{ctap.CmdSelection}, nil); !errors.Is(err, test.want) {
+					t.Errorf("%v, want %v", err, test.want)
+				}
+			})
+		})
+	}
+}
+
+// A key that loses its power in the call before something that takes long does
+// it, and calls no more.
+func TestUnpluggedWhileProcessing(t *testing.T) {
+	key := newKey(t, Config{Algorithms: []cose.Algorithm{cose.RS256}})
+	request := makeRequest(params{4: []names{{"alg": -257, "type": "public-key"}}})
+	var heard []byte
+	answer, err := key.Exchange(t.Context(), message(t, ctap.CmdMakeCredential, request), func(status byte) {
+		heard = append(heard, status)
+		if status == ctap.KeepaliveProcessing {
+			key.PowerCycle()
+		}
+	})
+	if err != nil || answer[0] != ctap.StatusOK || !slices.Equal(heard, []byte{ctap.KeepaliveUPNeeded, ctap.KeepaliveProcessing}) {
+		t.Errorf("answer %x, %v, keepalives %v", answer[:1], err, heard)
+	}
+	key.ok(ctap.CmdGetInfo, nil)
+}
+
+// Whoever unplugs a key first, a closed one is closed.
+func TestClosedWhileUnplugged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := newKey(t, Config{})
+		closed := func() {
+			t.Helper()
+			if _, err := key.Exchange(t.Context(), []byte{ctap.CmdGetInfo}, nil); !errors.Is(err, ctap.ErrClosed) {
+				t.Errorf("Exchange: %v", err)
+			}
+		}
+		key.turn <- struct{}{} // a command that takes long
+		var wg sync.WaitGroup
+		wg.Go(key.PowerCycle)
+		synctest.Wait()
+		wg.Go(func() { key.Close() })
+		synctest.Wait()
+		closed()
+		<-key.turn
+		wg.Wait()
+		closed()
+	})
+}
+
+// Of two who unplug it at once, the second takes the power away that the first
+// gave.
+func TestPowerCycleTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := newKey(t, Config{})
+		key.turn <- struct{}{} // the first
+		var wg sync.WaitGroup
+		wg.Go(key.PowerCycle)
+		synctest.Wait()
+		if err := key.powerUp(); err != nil {
+			t.Fatal(err)
+		}
+		between := key.power
+		<-key.turn
+		wg.Wait()
+		if between.Err() == nil {
+			t.Error("a command of the time between would go on")
+		}
+		key.ok(ctap.CmdGetInfo, nil)
+	})
 }
 
 func TestSelection(t *testing.T) {
