@@ -18,7 +18,8 @@
 // No library is needed to talk to one: Exchange takes the message of a CTAP
 // transport, a command byte and a CBOR map, and returns the answer, a status
 // byte and a CBOR map.
-// PlugIn puts the key into a USB port instead, for what speaks CTAPHID.
+// PlugIn puts the key into a USB port instead, for what speaks CTAPHID; Tap
+// holds it to a card reader, for what speaks APDUs.
 //
 // # The person
 //
