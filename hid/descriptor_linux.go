@@ -7,17 +7,7 @@ import (
 	"github.com/tapstone/fido/internal/ctap"
 )
 
-// A reportLayout is what CTAPHID needs to know of a HID interface. The IDs are
-// 0 where the reports have none, as those of authenticators should.
-type reportLayout struct {
-	in, out     int // lengths in bytes, without the ID
-	inID, outID byte
-}
-
-var (
-	errDescriptor = errors.New("malformed report descriptor")
-	errNotFIDO    = errors.New("not an authenticator")
-)
+var errDescriptor = errors.New("malformed report descriptor")
 
 // Items of a report descriptor: the byte in front of an item without the two
 // bits for the length of its value (Device Class Definition for HID 1.11,

@@ -72,10 +72,42 @@
 // [New] takes any [Conn] that carries reports: a simulator, a device at the
 // end of a network, a platform that this package has no backend for.
 //
+// # Arrivals and removals
+//
+// [Watch] tells which authenticators come and go, and first of all which are
+// there:
+//
+//	for event, err := range hid.Watch(ctx) {
+//		if err != nil {
+//			return err // of ctx, mostly
+//		}
+//		if event.Kind == hid.Arrival {
+//			dev, err := hid.Open(ctx, event.Info.Path)
+//			...
+//		}
+//	}
+//
 // # Platforms
 //
 // On Linux, devices are the kernel's hidraw nodes. Nothing but Go is needed to
 // build this package, and no root to use it under the udev rules that systemd
-// and libfido2 bring along. On other systems List and Open refuse with
-// [ErrUnsupported].
+// brings along. Where they are missing, the error of Open says what to do, and
+// [UdevRules] returns the rules to install.
+//
+// On Linux with the build tag libusb and cgo, devices are USB devices, through
+// hidapi and libusb, for systems without hidraw nodes. libusb needs write
+// access to the nodes in /dev/bus/usb, takes a device away from the kernel as
+// long as it is open, hidraw node included, and leaves it to one program at a
+// time. A device that another program has open so is not in the list unless it
+// was seen before. Open takes hidraw nodes, too.
+//
+// On macOS, Windows and FreeBSD, devices are reached through hidapi if cgo is
+// on; without it List and Open refuse with [ErrUnsupported]. Windows, from
+// version 1903 on, shows authenticators to administrators only: without their
+// rights, List and Open say so in an error that matches fs.ErrPermission, and
+// List returns it instead of an empty list. Programs share a device there and
+// cannot exclude each other; the device answers them in turn or is busy. On
+// FreeBSD the system does not tell which device is an authenticator: List opens
+// those of makers of authenticators, or with FIDO or U2F in their name, and
+// asks them.
 package hid

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
 )
 
 // linux is where the kernel shows its HID devices.
@@ -21,17 +20,12 @@ type linux struct{ sys, dev string }
 
 var thisMachine = linux{sys: "/sys", dev: "/dev"}
 
-func list(ctx context.Context) ([]Info, error) { return thisMachine.list(ctx) }
-
-func open(path string) (Conn, Option, error) {
-	h, err := thisMachine.open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	return h, WithReportSizes(h.layout.in, h.layout.out), nil
+func (l linux) list(ctx context.Context) ([]Info, error) {
+	found, err := l.attachments(ctx)
+	return infosOf(found), err
 }
 
-func (l linux) list(ctx context.Context) ([]Info, error) {
+func (l linux) attachments(ctx context.Context) ([]attachment, error) {
 	class := filepath.Join(l.sys, "class", "hidraw")
 	entries, err := os.ReadDir(class)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -40,23 +34,31 @@ func (l linux) list(ctx context.Context) ([]Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	var infos []Info
+	var found []attachment
 	for _, entry := range entries {
 		if err := ended(ctx); err != nil {
 			return nil, err
 		}
 		// A device may be pulled out while we look at it.
-		if info, err := l.info(entry.Name(), filepath.Join(class, entry.Name(), "device")); err == nil {
-			infos = append(infos, info)
+		device := filepath.Join(class, entry.Name(), "device")
+		info, err := l.info(entry.Name(), device)
+		if err != nil {
+			continue
 		}
+		// The kernel numbers HID devices through: "0003:1050:0407.0012".
+		real, err := filepath.EvalSymlinks(device)
+		if err != nil {
+			continue
+		}
+		found = append(found, attachment{info, filepath.Base(real)})
 	}
-	slices.SortFunc(infos, func(a, b Info) int { // hidraw10 comes after hidraw9
+	slices.SortFunc(found, func(a, b attachment) int { // hidraw10 comes after hidraw9
 		if len(a.Path) != len(b.Path) {
 			return len(a.Path) - len(b.Path)
 		}
 		return strings.Compare(a.Path, b.Path)
 	})
-	return infos, nil
+	return found, nil
 }
 
 // info describes the hidraw device of a name, whose HID device has the folder
@@ -108,16 +110,6 @@ func (l linux) info(name, device string) (Info, error) {
 	return info, nil
 }
 
-// printable leaves out what could move a terminal's cursor.
-func printable(s string) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
-			return -1
-		}
-		return r
-	}, s))
-}
-
 // readLayout reads the report descriptor of a HID device.
 func readLayout(device string) (reportLayout, error) {
 	descriptor, err := readUpTo(filepath.Join(device, "report_descriptor"), maxDescriptor+1)
@@ -153,17 +145,6 @@ func (l linux) open(path string) (*hidraw, error) {
 		return nil, fmt.Errorf("open %s: %w: %w", path, ErrUnsupported, err)
 	}
 	return newHidraw(f, layout)
-}
-
-// openError says what an error of opening a device node means. It has the path.
-func openError(err error) error {
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: a udev rule must give this user access to FIDO devices", err)
-	case errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.EIO):
-		return fmt.Errorf("%w: %w", ErrDeviceGone, err)
-	}
-	return err
 }
 
 // layout reads the report descriptor of the device that is open, by its number:

@@ -2,17 +2,21 @@ package hid
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
+	"unicode"
 )
 
 // A Bus says how a device is attached, by the numbers of Linux's input
 // subsystem; 0 if the platform does not tell.
 type Bus uint16
 
+// Buses.
 const (
-	BusUSB       Bus = 0x03
-	BusBluetooth Bus = 0x05
-	BusVirtual   Bus = 0x06
+	BusUSB       Bus = 0x03 // a USB port
+	BusBluetooth Bus = 0x05 // Bluetooth, as a HID device
+	BusVirtual   Bus = 0x06 // a device made of software
 )
 
 // String returns the bus's usual name.
@@ -45,29 +49,67 @@ type Info struct {
 
 // List returns the authenticators that are attached to this machine: the HID
 // devices with FIDO's usage page in their report descriptor (§11.2.8.2), and
-// with reports of a length that CTAPHID can use. It opens none of them and
-// needs no permission to use them. A machine without any has an empty list,
-// not an error.
+// with reports of a length that CTAPHID can use. Where the platform tells what
+// a device is, it opens none of them and needs no permission to use them. A
+// machine without any has an empty list, not an error.
 //
-// A build without HID support for its platform refuses with [ErrUnsupported].
+// A build without HID support for its platform refuses with [ErrUnsupported],
+// and Windows a program without administrator rights with an error that matches
+// fs.ErrPermission.
 func List(ctx context.Context) ([]Info, error) {
-	infos, err := list(ctx)
+	found, err := attachments(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("hid: list: %w", err)
 	}
-	return infos, nil
+	return infosOf(found), nil
+}
+
+// An attachment is a device from its arrival to its removal. instance tells it
+// from one that has the path later, as far as the platform can.
+type attachment struct {
+	Info
+	instance string
+}
+
+func infosOf(found []attachment) []Info {
+	var infos []Info
+	for _, a := range found {
+		infos = append(infos, a.Info)
+	}
+	return infos
+}
+
+// A reportLayout is what CTAPHID needs to know of a HID interface. The IDs are
+// 0 where the reports have none, as those of authenticators should.
+type reportLayout struct {
+	in, out     int // lengths in bytes, without the ID
+	inID, outID byte
+}
+
+var errNotFIDO = errors.New("not an authenticator")
+
+// printable leaves out what could move a terminal's cursor.
+func printable(s string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, s))
 }
 
 // Open opens the device at a path that [List] returned, or that the user
 // named, and sets up a channel as [New] does.
 //
-// It refuses with an error that matches fs.ErrPermission a device that the
-// user may not use, with fs.ErrNotExist a path that leads nowhere, with
-// [ErrDeviceGone] a device that was pulled out meanwhile, and with
-// [ErrUnsupported] what is no authenticator, and everything in a build without
-// HID support for its platform. Other errors are those of New.
+// It refuses with an error that matches fs.ErrPermission a device that the user
+// may not use; the error says what to do about it. If the device is new, Open
+// first gives udev up to 2 s to let the user in. It refuses with fs.ErrNotExist
+// a path that leads nowhere, with [ErrDeviceGone] a device that was pulled out
+// meanwhile, and with [ErrUnsupported] what is no authenticator, and everything
+// in a build without HID support for its platform. Other errors are those of
+// New.
 func Open(ctx context.Context, path string) (*Device, error) {
-	conn, sizes, err := open(path)
+	conn, sizes, err := open(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("hid: %w", err)
 	}

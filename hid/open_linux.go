@@ -1,0 +1,21 @@
+//go:build !libusb
+
+package hid
+
+import "context"
+
+func attachments(ctx context.Context) ([]attachment, error) { return thisMachine.attachments(ctx) }
+
+func open(ctx context.Context, path string) (Conn, Option, error) { return openHidraw(ctx, path) }
+
+// newChanges asks the kernel to tell about devices, in the ways that it may
+// refuse.
+func newChanges() changes {
+	if c, err := newUevents(); err == nil {
+		return c
+	}
+	if c, err := newDirectory(thisMachine.dev); err == nil {
+		return c
+	}
+	return newTicker()
+}
