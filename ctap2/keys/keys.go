@@ -1,0 +1,340 @@
+// Package keys finds the security keys of this machine, whichever way they are
+// attached, and opens them.
+//
+// [List] tells what is there, [Find] looks one up by the name that a person
+// gives, [Open] opens it, and [Watch] tells what comes and goes:
+//
+//	key, err := keys.Find(ctx, "/dev/hidraw3") // or a serial number, or a reader's name
+//	authenticator, err := keys.Open(ctx, key, ctap2.WithInteraction(prompt))
+//
+// Where several keys are plugged in and nobody has said which, [Choose] opens
+// them all, and the one that is touched wins.
+//
+// A key that was unplugged, for a reset say, is found again by [Again].
+//
+// The package brings both transports along: on Linux the program is dynamically
+// linked then, as package nfc explains. A program that knows its keys to be on
+// USB imports package hid alone.
+package keys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+
+	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/hid"
+	"github.com/tapstone/fido/nfc"
+)
+
+// Errors of finding a key.
+var (
+	// ErrNoKey: there is no key, none of that name, or none is left to choose.
+	ErrNoKey = errors.New("keys: no security key")
+	// ErrAmbiguous: the name is that of several keys.
+	ErrAmbiguous = errors.New("keys: several security keys have this name")
+)
+
+// A Key is a security key that is attached to this machine. Exactly one of its
+// fields is set.
+type Key struct {
+	HID *hid.Info
+	// Reader is a smart card reader with a card in it. Whether that is a FIDO
+	// card shows when it is opened: asking each card disturbs other programs.
+	Reader *nfc.Reader
+}
+
+// Name returns what Find takes: the path of the device, or the name of the
+// reader.
+func (k Key) Name() string {
+	switch {
+	case k.HID != nil:
+		return k.HID.Path
+	case k.Reader != nil:
+		return k.Reader.Name
+	}
+	return ""
+}
+
+// Serial returns the serial number, empty if the key does not tell.
+func (k Key) Serial() string {
+	if k.HID != nil {
+		return k.HID.Serial
+	}
+	return ""
+}
+
+// String returns the name, and what the key says it is.
+func (k Key) String() string {
+	if k.HID == nil {
+		return k.Name()
+	}
+	s := fmt.Sprintf("%s: %s %s (%04x:%04x)", k.HID.Path, k.HID.Manufacturer, k.HID.Product, k.HID.VendorID, k.HID.ProductID)
+	if k.HID.Serial != "" {
+		s += " " + k.HID.Serial
+	}
+	return s
+}
+
+// same reports whether both are, as far as can be told without opening them,
+// the same key, perhaps plugged in again: by serial number if it has one, by
+// model if not; a card by its reader.
+func (k Key) same(l Key) bool {
+	switch {
+	case k.HID != nil && l.HID != nil:
+		return k.HID.VendorID == l.HID.VendorID && k.HID.ProductID == l.HID.ProductID && k.HID.Serial == l.HID.Serial
+	case k.Reader != nil && l.Reader != nil:
+		return k.Reader.Name == l.Reader.Name
+	}
+	return false
+}
+
+// machine is what this package needs of the transports.
+type machine struct {
+	listHID     func(context.Context) ([]hid.Info, error)
+	listReaders func(context.Context) ([]nfc.Reader, error)
+	openHID     func(ctx context.Context, path string) (ctap2.Transport, error)
+	openReader  func(ctx context.Context, name string) (ctap2.Transport, error)
+	watchHID    func(context.Context) iter.Seq2[hid.Event, error]
+	watchNFC    func(context.Context) iter.Seq2[nfc.Event, error]
+}
+
+var thisMachine = machine{
+	listHID:     hid.List,
+	listReaders: nfc.Readers,
+	openHID:     func(ctx context.Context, path string) (ctap2.Transport, error) { return hid.Open(ctx, path) },
+	openReader:  func(ctx context.Context, name string) (ctap2.Transport, error) { return nfc.Open(ctx, name) },
+	watchHID:    hid.Watch,
+	watchNFC:    nfc.Watch,
+}
+
+// List returns the keys on USB and the readers with a card in them. It opens
+// none. A machine, or a build, that has only one of the two is no error, nor is
+// one without keys; what was found is returned with any other error as well.
+func List(ctx context.Context) ([]Key, error) { return thisMachine.list(ctx) }
+
+func (m *machine) list(ctx context.Context) ([]Key, error) {
+	var keys []Key
+	devices, errHID := m.listHID(ctx)
+	for _, d := range devices {
+		keys = append(keys, Key{HID: &d})
+	}
+	readers, errNFC := m.listReaders(ctx)
+	for _, r := range readers {
+		if r.Card {
+			keys = append(keys, Key{Reader: &r})
+		}
+	}
+	return keys, problem(errHID, errNFC)
+}
+
+// problem joins what went wrong on both sides: that one of them is not there at
+// all is no problem as long as the other is.
+func problem(errHID, errNFC error) error {
+	noHID := errors.Is(errHID, hid.ErrUnsupported)
+	noNFC := errors.Is(errNFC, nfc.ErrUnsupported) || errors.Is(errNFC, nfc.ErrNoService)
+	switch {
+	case noHID && noNFC:
+	case noHID:
+		errHID = nil
+	case noNFC:
+		errNFC = nil
+	}
+	return errors.Join(errHID, errNFC)
+}
+
+// Find returns the key with that path, reader name or serial number. It refuses
+// a name that no key has with ErrNoKey, and the serial number of several with
+// ErrAmbiguous.
+func Find(ctx context.Context, name string) (Key, error) { return thisMachine.find(ctx, name) }
+
+func (m *machine) find(ctx context.Context, name string) (Key, error) {
+	keys, err := m.list(ctx)
+	var found []Key
+	for _, k := range keys {
+		if k.Name() == name {
+			return k, nil
+		}
+		if name != "" && k.Serial() == name {
+			found = append(found, k)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		return Key{}, fmt.Errorf("%w: %q", ErrAmbiguous, name)
+	}
+	return Key{}, errors.Join(fmt.Errorf("%w: %q", ErrNoKey, name), err)
+}
+
+// Open opens a key. Errors are those of hid.Open or nfc.Open, and of ctap2.Open.
+func Open(ctx context.Context, key Key, options ...ctap2.Option) (*ctap2.Authenticator, error) {
+	return thisMachine.open(ctx, key, options)
+}
+
+func (m *machine) open(ctx context.Context, key Key, options []ctap2.Option) (*ctap2.Authenticator, error) {
+	var device ctap2.Transport
+	var err error
+	switch {
+	case key.HID != nil:
+		device, err = m.openHID(ctx, key.HID.Path)
+	case key.Reader != nil:
+		device, err = m.openReader(ctx, key.Reader.Name)
+	default:
+		err = ErrNoKey
+	}
+	if err != nil {
+		return nil, err
+	}
+	authenticator, err := ctap2.Open(ctx, device, options...)
+	if err != nil {
+		return nil, errors.Join(err, device.Close())
+	}
+	return authenticator, nil
+}
+
+// Choose opens the one key that is attached, or, of several, the one that is
+// touched first (see [Select]); the others are closed again. Keys that cannot
+// be opened, such as cards that are not FIDO cards, do not count. If none can,
+// the error wraps ErrNoKey and says why.
+func Choose(ctx context.Context, options ...ctap2.Option) (Key, *ctap2.Authenticator, error) {
+	return thisMachine.choose(ctx, options)
+}
+
+func (m *machine) choose(ctx context.Context, options []ctap2.Option) (Key, *ctap2.Authenticator, error) {
+	listed, err := m.list(ctx)
+	problems := []error{ErrNoKey, err}
+	var keys []Key
+	var open []*ctap2.Authenticator
+	for _, k := range listed {
+		a, err := m.open(ctx, k, options)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", k.Name(), err))
+			continue
+		}
+		keys, open = append(keys, k), append(open, a)
+	}
+	if len(open) == 0 {
+		return Key{}, nil, errors.Join(problems...)
+	}
+	chosen, err := Select(ctx, open)
+	for i, a := range open {
+		if err != nil || i != chosen {
+			_ = a.Close()
+		}
+	}
+	if err != nil {
+		return Key{}, nil, err
+	}
+	return keys[chosen], open[chosen], nil
+}
+
+// An Event is the arrival or the removal of a key.
+type Event struct {
+	Key     Key
+	Arrived bool // or else removed
+}
+
+// Watch returns what comes and goes on USB and in smart card readers, beginning
+// with what is there. The sequence ends when the loop over it does, or with an
+// error, which comes last: that of ctx when ctx ends, or one of hid.Watch and
+// nfc.Watch. A machine, or a build, that has only one of the two is no error.
+// Nothing is left running.
+func Watch(ctx context.Context) iter.Seq2[Event, error] { return thisMachine.watch(ctx) }
+
+func (m *machine) watch(ctx context.Context) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		inner, cancel := context.WithCancel(ctx)
+		events := make(chan Event)
+		var errHID, errNFC error
+		var watchers sync.WaitGroup
+		send := func(e Event) bool {
+			select {
+			case events <- e:
+				return true
+			case <-inner.Done():
+				return false
+			}
+		}
+		// The one that ends first ends the other, unless it had nothing to watch.
+		watchers.Go(func() {
+			for e, err := range m.watchHID(inner) {
+				if errHID = err; err != nil || !send(Event{Key{HID: &e.Info}, e.Kind == hid.Arrival}) {
+					break
+				}
+			}
+			if !errors.Is(errHID, hid.ErrUnsupported) {
+				cancel()
+			}
+		})
+		watchers.Go(func() {
+			for e, err := range m.watchNFC(inner) {
+				if errNFC = err; err != nil || !send(Event{Key{Reader: &e.Reader}, e.Inserted}) {
+					break
+				}
+			}
+			if !errors.Is(errNFC, nfc.ErrUnsupported) && !errors.Is(errNFC, nfc.ErrNoService) {
+				cancel()
+			}
+		})
+		go func() {
+			watchers.Wait()
+			close(events)
+		}()
+		defer func() { // also where yield does not return
+			cancel()
+			for range events {
+			}
+		}()
+		for e := range events {
+			if !yield(e, nil) {
+				return
+			}
+		}
+		if ctx.Err() != nil {
+			yield(Event{}, fmt.Errorf("keys: %w", context.Cause(ctx)))
+			return
+		}
+		for _, err := range []*error{&errHID, &errNFC} {
+			if errors.Is(*err, context.Canceled) { // the other one's end was its end
+				*err = nil
+			}
+		}
+		yield(Event{}, problem(errHID, errNFC))
+	}
+}
+
+// Again waits until the same key is there, and returns it as it is now: under
+// another path perhaps. With gone, it waits for its removal first, as for a key
+// that is to be unplugged and plugged in again. The same key is one of the same
+// model with the same serial number; without a serial number it is one of the
+// same model, and a card is the card in the same reader.
+func Again(ctx context.Context, key Key, gone bool) (Key, error) {
+	return thisMachine.again(ctx, key, gone)
+}
+
+func (m *machine) again(ctx context.Context, key Key, gone bool) (Key, error) {
+	if gone { // it may be gone already
+		listed, err := m.list(ctx)
+		if err != nil {
+			return Key{}, err
+		}
+		gone = slices.ContainsFunc(listed, func(k Key) bool { return k.same(key) && k.Name() == key.Name() })
+	}
+	for e, err := range m.watch(ctx) {
+		switch {
+		case err != nil:
+			return Key{}, err
+		case !e.Key.same(key):
+		case !e.Arrived:
+			gone = gone && e.Key.Name() != key.Name()
+		case !gone:
+			return e.Key, nil
+		}
+	}
+	return Key{}, ErrNoKey
+}

@@ -1,0 +1,64 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/tapstone/fido/ctap2"
+)
+
+// errChosen ends the wait of the keys that were not touched.
+var errChosen = errors.New("another key was chosen")
+
+// Select makes all keys wait for a touch and returns the index of the one that
+// is touched first; the others are cancelled, and all are ready for use again
+// when it returns. It uses authenticatorSelection, and a registration that
+// cannot succeed on keys from before CTAP 2.1 (see
+// [ctap2.Authenticator.Selection]). A key that gives up waiting is asked again
+// until ctx ends; one that fails, as by being unplugged, or whose user
+// declines, is out. If none is left the error wraps ErrNoKey and theirs.
+//
+// Of a single key no touch is asked.
+func Select(ctx context.Context, keys []*ctap2.Authenticator) (int, error) {
+	switch len(keys) {
+	case 0:
+		return 0, ErrNoKey
+	case 1:
+		return 0, nil
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var (
+		wait   sync.WaitGroup
+		mu     sync.Mutex
+		chosen = -1
+		failed = []error{ErrNoKey}
+	)
+	for i, key := range keys {
+		wait.Go(func() {
+			err := key.Selection(ctx)
+			for errors.Is(err, ctap2.ErrUserActionTimeout) && ctx.Err() == nil {
+				err = key.Selection(ctx)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil:
+				failed = append(failed, err)
+			case chosen < 0: // a second touch in the same moment comes too late
+				chosen = i
+				stop(errChosen)
+			}
+		})
+	}
+	wait.Wait()
+	if chosen >= 0 {
+		return chosen, nil
+	}
+	if ctx.Err() != nil {
+		return 0, fmt.Errorf("keys: %w", context.Cause(ctx))
+	}
+	return 0, errors.Join(failed...)
+}
