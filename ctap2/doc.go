@@ -4,8 +4,9 @@
 //
 // # A key
 //
-// [Open] takes a [Transport]: package hid's devices are some, the software
-// authenticator of package virtual is one for tests.
+// [Open] takes a [Transport]: the devices of packages hid and nfc are some, and
+// the software authenticator of package virtual is one for tests. Package keys
+// finds what is attached to this machine.
 //
 //	key, err := ctap2.Open(ctx, device, ctap2.WithInteraction(ctap2.Interaction{
 //		PIN:   askPIN,

@@ -70,7 +70,9 @@
 // # Other ways to a device
 //
 // [New] takes any [Conn] that carries reports: a simulator, a device at the
-// end of a network, a platform that this package has no backend for.
+// end of a network, a platform that this package has no backend for. Package
+// hidtest has one that does what a test tells it, and package virtual one that
+// is a whole key.
 //
 // # Arrivals and removals
 //
