@@ -55,6 +55,9 @@ func (s *service) use(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		establish = before
+		synctest.Wait() // for what a call that was given up has left behind
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		if s.open != 0 {
 			t.Errorf("%d contexts and handles were not released", s.open)
 		}
