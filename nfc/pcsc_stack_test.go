@@ -466,6 +466,56 @@ func TestPCSCNoService(t *testing.T) {
 	}
 }
 
+// A program that we did not write, through the same service: python-fido2 over
+// pyscard, as Debian has them. It sends whole APDUs over T=0, too, which a
+// reader takes that makes TPDUs of them.
+func TestPCSCPython(t *testing.T) {
+	needPCSC(t)
+	for _, test := range []struct {
+		protocol, length string
+		atr              []byte
+		faults           virtual.CardFaults
+	}{
+		{"T=1", "extended", atrT1, virtual.CardFaults{}},
+		{"T=0", "short", atrT0, virtual.CardFaults{RefuseExtended: true}},
+	} {
+		t.Run(test.protocol+", "+test.length, func(t *testing.T) {
+			key, err := virtual.New(virtual.Config{PIN: testPIN, Presence: virtual.TouchAfter(200 * time.Millisecond), Transports: []string{"nfc"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { key.Close() })
+			card := key.Tap(virtual.CardConfig{Faults: test.faults})
+			i := insert(t, 0, test.atr, card.Transmit, func() { _ = card.Reset() })
+			var long, chained, polls atomic.Int64
+			count := func(apdu []byte) bool {
+				switch {
+				case len(apdu) > 5+0xFF+1:
+					long.Add(1)
+				case apdu[0] == claCTAP|claChain:
+					chained.Add(1)
+				case apdu[0] == claCTAP && apdu[1] == insGetResponse:
+					polls.Add(1)
+				}
+				return true
+			}
+			i.atAPDU.Store(&count)
+			// Debian's own Python: another that comes first in PATH does not
+			// find Debian's packages.
+			out, err := exec.CommandContext(t.Context(), "/usr/bin/python3", "-B", "../internal/interop/testdata/python_pcsc.py",
+				readerName(t, 0), test.protocol, test.length, testPIN).CombinedOutput()
+			t.Logf("%s", out)
+			if err != nil {
+				t.Fatal("python_pcsc.py:", err)
+			}
+			extended := test.length == "extended"
+			if (long.Load() > 0) != extended || (chained.Load() > 0) == extended || polls.Load() == 0 {
+				t.Errorf("%d long APDUs, %d of chains, %d polls", long.Load(), chained.Load(), polls.Load())
+			}
+		})
+	}
+}
+
 // The largest message and the largest answer, 200 times in a row.
 func TestPCSCLargest(t *testing.T) {
 	needPCSC(t)
