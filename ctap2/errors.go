@@ -48,7 +48,7 @@ var (
 // than success.
 type Error struct {
 	Command    byte   // command byte, such as 0x01 for makeCredential
-	Subcommand byte   // subcommand of clientPIN; 0 if there is none
+	Subcommand byte   // 0 if there is none
 	Status     Status // never 0
 	cause      error  // the context's error, where the status is its consequence
 }
@@ -67,37 +67,67 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Status}
 }
 
+// commandName returns the specification's name of a command, or of its
+// subcommand where that has one.
 func commandName(command, subcommand byte) string {
-	switch command {
-	case ctap.CmdMakeCredential:
-		return "authenticatorMakeCredential"
-	case ctap.CmdGetAssertion:
-		return "authenticatorGetAssertion"
-	case ctap.CmdGetInfo:
-		return "authenticatorGetInfo"
-	case ctap.CmdReset:
-		return "authenticatorReset"
-	case ctap.CmdGetNextAssertion:
-		return "authenticatorGetNextAssertion"
-	case ctap.CmdSelection:
-		return "authenticatorSelection"
-	case ctap.CmdClientPIN:
-		if name, ok := map[byte]string{
-			ctap.PINGetRetries:      "getPINRetries",
-			ctap.PINGetKeyAgreement: "getKeyAgreement",
-			ctap.PINSetPIN:          "setPIN",
-			ctap.PINChangePIN:       "changePIN",
-			ctap.PINGetPINToken:     "getPinToken",
-			ctap.PINGetTokenUsingUV: "getPinUvAuthTokenUsingUvWithPermissions",
-			ctap.PINGetUVRetries:    "getUVRetries",
-
-			ctap.PINGetTokenUsingPIN: "getPinUvAuthTokenUsingPinWithPermissions",
-		}[subcommand]; ok {
-			return name
-		}
-		return "authenticatorClientPIN"
+	switch command { // the previews are named as what they became
+	case ctap.CmdBioEnrollmentPreview:
+		command = ctap.CmdBioEnrollment
+	case ctap.CmdCredentialManagementPreview:
+		command = ctap.CmdCredentialManagement
+	}
+	if name, ok := commandNames[[2]byte{command, subcommand}]; ok {
+		return name
+	}
+	if name, ok := commandNames[[2]byte{command, 0}]; ok {
+		return name
 	}
 	return fmt.Sprintf("command 0x%02X", command)
+}
+
+var commandNames = map[[2]byte]string{
+	{ctap.CmdMakeCredential}:       "authenticatorMakeCredential",
+	{ctap.CmdGetAssertion}:         "authenticatorGetAssertion",
+	{ctap.CmdGetInfo}:              "authenticatorGetInfo",
+	{ctap.CmdClientPIN}:            "authenticatorClientPIN",
+	{ctap.CmdReset}:                "authenticatorReset",
+	{ctap.CmdGetNextAssertion}:     "authenticatorGetNextAssertion",
+	{ctap.CmdBioEnrollment}:        "authenticatorBioEnrollment",
+	{ctap.CmdCredentialManagement}: "authenticatorCredentialManagement",
+	{ctap.CmdSelection}:            "authenticatorSelection",
+	{ctap.CmdLargeBlobs}:           "authenticatorLargeBlobs",
+	{ctap.CmdConfig}:               "authenticatorConfig",
+
+	{ctap.CmdClientPIN, ctap.PINGetRetries}:       "getPINRetries",
+	{ctap.CmdClientPIN, ctap.PINGetKeyAgreement}:  "getKeyAgreement",
+	{ctap.CmdClientPIN, ctap.PINSetPIN}:           "setPIN",
+	{ctap.CmdClientPIN, ctap.PINChangePIN}:        "changePIN",
+	{ctap.CmdClientPIN, ctap.PINGetPINToken}:      "getPinToken",
+	{ctap.CmdClientPIN, ctap.PINGetTokenUsingUV}:  "getPinUvAuthTokenUsingUvWithPermissions",
+	{ctap.CmdClientPIN, ctap.PINGetUVRetries}:     "getUVRetries",
+	{ctap.CmdClientPIN, ctap.PINGetTokenUsingPIN}: "getPinUvAuthTokenUsingPinWithPermissions",
+
+	{ctap.CmdBioEnrollment, ctap.BioEnrollBegin}:              "enrollBegin",
+	{ctap.CmdBioEnrollment, ctap.BioEnrollCaptureNextSample}:  "enrollCaptureNextSample",
+	{ctap.CmdBioEnrollment, ctap.BioCancelCurrentEnrollment}:  "cancelCurrentEnrollment",
+	{ctap.CmdBioEnrollment, ctap.BioEnumerateEnrollments}:     "enumerateEnrollments",
+	{ctap.CmdBioEnrollment, ctap.BioSetFriendlyName}:          "setFriendlyName",
+	{ctap.CmdBioEnrollment, ctap.BioRemoveEnrollment}:         "removeEnrollment",
+	{ctap.CmdBioEnrollment, ctap.BioGetFingerprintSensorInfo}: "getFingerprintSensorInfo",
+
+	{ctap.CmdCredentialManagement, ctap.CredMgmtGetCredsMetadata}:            "getCredsMetadata",
+	{ctap.CmdCredentialManagement, ctap.CredMgmtEnumerateRPsBegin}:           "enumerateRPsBegin",
+	{ctap.CmdCredentialManagement, ctap.CredMgmtEnumerateRPsGetNextRP}:       "enumerateRPsGetNextRP",
+	{ctap.CmdCredentialManagement, ctap.CredMgmtEnumerateCredentialsBegin}:   "enumerateCredentialsBegin",
+	{ctap.CmdCredentialManagement, ctap.CredMgmtEnumerateCredentialsGetNext}: "enumerateCredentialsGetNextCredential",
+	{ctap.CmdCredentialManagement, ctap.CredMgmtDeleteCredential}:            "deleteCredential",
+	{ctap.CmdCredentialManagement, ctap.CredMgmtUpdateUserInformation}:       "updateUserInformation",
+
+	{ctap.CmdConfig, ctap.ConfigEnableEnterpriseAttestation}: "enableEnterpriseAttestation",
+	{ctap.CmdConfig, ctap.ConfigToggleAlwaysUV}:              "toggleAlwaysUv",
+	{ctap.CmdConfig, ctap.ConfigSetMinPINLength}:             "setMinPINLength",
+	{ctap.CmdConfig, ctap.ConfigEnableLongTouchForReset}:     "enableLongTouchForReset",
+	{ctap.CmdConfig, ctap.ConfigVendorPrototype}:             "vendorPrototype",
 }
 
 // A PINError is a PIN that was refused: wrong, or not tried any more. It wraps

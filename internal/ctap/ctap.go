@@ -52,6 +52,72 @@ const (
 	InitialTokenUseSecondsUSB    = 30   // §6.5.2.1
 	MaxTokenSeconds              = 600  // §6.5.2.1
 	AssertionStateTimeoutSeconds = 30   // §6.2.2
+	LongTouchSeconds             = 5    // §6.6, longTouchForReset
+	ResetWindowSeconds           = 10   // §6.6, after power-up
+)
+
+// Subcommands of authenticatorCredentialManagement (§6.8).
+const (
+	CredMgmtGetCredsMetadata            = 0x01
+	CredMgmtEnumerateRPsBegin           = 0x02
+	CredMgmtEnumerateRPsGetNextRP       = 0x03
+	CredMgmtEnumerateCredentialsBegin   = 0x04
+	CredMgmtEnumerateCredentialsGetNext = 0x05 // enumerateCredentialsGetNextCredential
+	CredMgmtDeleteCredential            = 0x06
+	CredMgmtUpdateUserInformation       = 0x07 // not among the preview's
+)
+
+// Subcommands of authenticatorBioEnrollment (§6.7), and what its replies hold.
+const (
+	BioEnrollBegin                = 0x01
+	BioEnrollCaptureNextSample    = 0x02
+	BioCancelCurrentEnrollment    = 0x03
+	BioEnumerateEnrollments       = 0x04
+	BioSetFriendlyName            = 0x05
+	BioRemoveEnrollment           = 0x06
+	BioGetFingerprintSensorInfo   = 0x07
+	BioModalityFingerprint        = 0x01
+	BioFingerprintKindTouch       = 0x01
+	BioFingerprintKindSwipe       = 0x02
+	BioSampleGood                 = 0x00 // lastEnrollSampleStatus, CTAP2_ENROLL_FEEDBACK_FP_…
+	BioSampleTooHigh              = 0x01
+	BioSampleTooLow               = 0x02
+	BioSampleTooLeft              = 0x03
+	BioSampleTooRight             = 0x04
+	BioSampleTooFast              = 0x05
+	BioSampleTooSlow              = 0x06
+	BioSamplePoorQuality          = 0x07
+	BioSampleTooSkewed            = 0x08
+	BioSampleTooShort             = 0x09
+	BioSampleMergeFailure         = 0x0A
+	BioSampleExists               = 0x0B
+	BioSampleNoUserActivity       = 0x0D
+	BioSampleNoUserPresenceChange = 0x0E
+)
+
+// Lengths of authenticatorLargeBlobs (§6.10).
+const (
+	LargeBlobMinArray         = 1024 // the least maxSerializedLargeBlobArray
+	LargeBlobMinSerialized    = 17   // an empty array and its digest
+	LargeBlobDigestLength     = 16   // LEFT(SHA-256(array), 16)
+	LargeBlobFragmentOverhead = 64   // maxFragmentLength = maxMsgSize - 64
+	LargeBlobKeyLength        = 32
+	LargeBlobNonceLength      = 12
+)
+
+// Subcommands of authenticatorConfig (§6.11).
+const (
+	ConfigEnableEnterpriseAttestation = 0x01
+	ConfigToggleAlwaysUV              = 0x02
+	ConfigSetMinPINLength             = 0x03
+	ConfigEnableLongTouchForReset     = 0x04
+	ConfigVendorPrototype             = 0xFF
+)
+
+// Enterprise attestation, as makeCredential asks for it (§7.1).
+const (
+	EnterpriseVendorFacilitated = 1
+	EnterprisePlatformManaged   = 2
 )
 
 // Permissions of a pinUvAuthToken (§6.5.5.7).
