@@ -138,6 +138,9 @@ func (c *ceremony) sharedSecret() (*pin.SharedSecret, *cose.Key, error) {
 		return nil, nil, err
 	}
 	reply, err := c.clientPIN(&clientPINParameters{Protocol: p, Subcommand: ctap.PINGetKeyAgreement}, "")
+	if errors.Is(err, ErrReset) { // while a prompt stood open, say
+		reply, err = c.clientPIN(&clientPINParameters{Protocol: p, Subcommand: ctap.PINGetKeyAgreement}, "")
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // Errors that do not come from the authenticator as a [Status]. The first
-// five are the transports' own values: errors.Is answers the same for
+// six are the transports' own values: errors.Is answers the same for
 // ctap2.ErrDeviceGone and hid.ErrDeviceGone.
 var (
 	// ErrDeviceGone: the key was unplugged, or the card removed.
@@ -21,6 +21,10 @@ var (
 	ErrMessageTooLarge = ctap.ErrMessageTooLarge
 	// ErrNoAnswer: the key fell silent.
 	ErrNoAnswer = ctap.ErrNoAnswer
+	// ErrReset: a card lost its state, and with it its tokens, since another
+	// program or the operating system reset it. A method that obtained its own
+	// token has tried again by then.
+	ErrReset = ctap.ErrReset
 	// ErrUnsupported: the key lacks what was asked for; it was not asked.
 	ErrUnsupported = ctap.ErrUnsupported
 

@@ -84,8 +84,7 @@ func (c *ceremony) decide(wish UserVerification, must bool, held *Token, permiss
 
 // verify takes the best path to a verified user that the key offers: built-in
 // verification with a token, built-in verification as an option of the
-// command, a PIN token with permissions, a PIN token of the old kind. Before it
-// gives up for what the Info says, it asks the key whether that is still so.
+// command, a PIN token with permissions, a PIN token of the old kind.
 func (c *ceremony) verify(permissions Permission, rpID string) (*verification, error) {
 	for {
 		if c.info.optionOn(OptionUserVerification) && !c.info.optionOn(OptionPINUVAuthToken) {
@@ -95,12 +94,49 @@ func (c *ceremony) verify(permissions Permission, rpID string) (*verification, e
 		if err == nil {
 			return &verification{token: t}, nil
 		}
-		if !errors.Is(err, ErrNotSetUp) && !errors.Is(err, ErrPINChangeRequired) && !errors.Is(err, ErrPINNotSet) || c.fresh {
+		if err := c.reconsider(err); err != nil {
 			return nil, err
 		}
-		if _, err := c.fetchInfo(); err != nil {
-			return nil, err
+	}
+}
+
+// reconsider fetches the Info anew where err came from what it said, so that
+// the key is asked whether that is still so before it is given up. It returns
+// why there is nothing to try again.
+func (c *ceremony) reconsider(err error) error {
+	if !errors.Is(err, ErrNotSetUp) && !errors.Is(err, ErrPINChangeRequired) && !errors.Is(err, ErrPINNotSet) || c.fresh {
+		return err
+	}
+	_, failed := c.fetchInfo()
+	return failed
+}
+
+// authorized runs a command under a token: the caller's, if held is one, or one
+// that is obtained and wiped again. If the key takes it no longer, because
+// another program has obtained one meanwhile, that is done once more.
+func (c *ceremony) authorized(permissions Permission, rpID string, held *Token, run func(*Token) error) error {
+	if held != nil {
+		if held.secret.Len() == 0 {
+			return invalid("the token was wiped")
 		}
+		return run(held)
+	}
+	again := false
+	for {
+		t, err := c.token(permissions, rpID)
+		if err != nil {
+			if err := c.reconsider(err); err != nil {
+				return err
+			}
+			continue
+		}
+		err = run(t)
+		t.Wipe()
+		if again || !errors.Is(err, ErrPINAuthInvalid) {
+			return err
+		}
+		again = true
+		c.forgetSecret()
 	}
 }
 
@@ -136,7 +172,7 @@ func (c *ceremony) perform(v *verification, permissions Permission, rpID string,
 				return err
 			}
 			*v = verification{token: t}
-		case errors.Is(err, ErrPINAuthInvalid) && !refreshed && c.secret != nil:
+		case !refreshed && (errors.Is(err, ErrPINAuthInvalid) && c.secret != nil || errors.Is(err, ErrReset) && !v.held):
 			refreshed = true
 			c.forgetSecret()
 			if v.token != nil && !v.held {

@@ -1,6 +1,10 @@
 package nfc
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/tapstone/fido/internal/ctap"
+)
 
 // A Card is a connection to one smart card, which command APDUs go to and
 // response APDUs come from. A reader implements it, and so can a simulator, a
@@ -52,7 +56,7 @@ var (
 	// not carried out or not answered; Transmit can be called again.
 	// A Device selects the FIDO application again before it passes the error
 	// on, so that the next exchange can begin anew.
-	ErrReset = errors.New("the card was reset, its PIN/UV tokens are gone")
+	ErrReset = ctap.ErrReset
 	// ErrExtendedLength: the reader or the protocol of the card cannot carry an
 	// APDU of extended length, and none was sent. A Device then sends short
 	// ones.

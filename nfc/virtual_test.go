@@ -175,23 +175,46 @@ func TestVirtualCardCancel(t *testing.T) {
 	}
 }
 
-// Other programs reset the card behind our back.
+// Other programs, and Windows after five seconds (quirk 19), reset the card
+// behind our back, while the person looks for the PIN say.
 func TestVirtualCardReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		card := newVirtual(t, nil).Tap(virtual.CardConfig{})
-		key := openKey(t, mustNew(t, onReader{card}), ctap2.Interaction{})
-		if err := card.Reset(); err != nil {
+		soft, err := virtual.New(virtual.Config{PIN: "271828"})
+		if err != nil {
 			t.Fatal(err)
 		}
+		defer soft.Close()
+		card := soft.Tap(virtual.CardConfig{})
+		reset := func() {
+			if err := card.Reset(); err != nil {
+				t.Error(err)
+			}
+		}
+		key := openKey(t, mustNew(t, onReader{card}), ctap2.Interaction{
+			PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) {
+				reset()
+				return pin.FromString("271828"), nil
+			},
+		})
+		reset()
 		if _, err := key.GetInfo(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if err := card.Reset(); err != nil {
+		ceremony(t, key)
+		reset()
+		ceremony(t, key)
+		token, err := key.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionMakeCredential, RPID: "example.com"})
+		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := key.MakeCredential(t.Context(), registration()); !errors.Is(err, ErrReset) {
-			t.Errorf("error %v", err)
+		reset()
+		r := registration()
+		r.Token = token
+		if _, err := key.MakeCredential(t.Context(), r); !errors.Is(err, ErrReset) || !errors.Is(err, ctap2.ErrReset) {
+			t.Errorf("with a token of before the reset: %v", err)
 		}
-		ceremony(t, key)
+		if left, err := key.PINRetries(t.Context()); err != nil || left.Retries != 8 {
+			t.Errorf("%+v, %v", left, err)
+		}
 	})
 }

@@ -13,6 +13,9 @@ var (
 	ErrMessageTooLarge = errors.New("message too large")
 	// ErrNoAnswer: the device fell silent.
 	ErrNoAnswer = errors.New("device does not answer")
+	// ErrReset: the card lost its state, since another program or the operating
+	// system reset it.
+	ErrReset = errors.New("the card was reset, its PIN/UV tokens are gone")
 	// ErrUnsupported: the device, or this build, lacks the ability asked for.
 	ErrUnsupported = errors.New("not supported")
 )
