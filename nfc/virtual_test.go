@@ -42,7 +42,9 @@ func newVirtual(t testing.TB, presence virtual.Person) *virtual.Authenticator {
 // test.
 func openKey(t testing.TB, d *Device, interaction ctap2.Interaction) *ctap2.Authenticator {
 	t.Helper()
-	interaction.PIN = func(context.Context, ctap2.PINRequest) (pin.Secret, error) { return pin.FromString(testPIN), nil }
+	if interaction.PIN == nil {
+		interaction.PIN = func(context.Context, ctap2.PINRequest) (pin.Secret, error) { return pin.FromString(testPIN), nil }
+	}
 	key, err := ctap2.Open(t.Context(), d, ctap2.WithInteraction(interaction))
 	if err != nil {
 		d.Close()
@@ -179,12 +181,7 @@ func TestVirtualCardCancel(t *testing.T) {
 // behind our back, while the person looks for the PIN say.
 func TestVirtualCardReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		soft, err := virtual.New(virtual.Config{PIN: "271828"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer soft.Close()
-		card := soft.Tap(virtual.CardConfig{})
+		card := newVirtual(t, nil).Tap(virtual.CardConfig{})
 		reset := func() {
 			if err := card.Reset(); err != nil {
 				t.Error(err)
@@ -193,7 +190,7 @@ func TestVirtualCardReset(t *testing.T) {
 		key := openKey(t, mustNew(t, onReader{card}), ctap2.Interaction{
 			PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) {
 				reset()
-				return pin.FromString("271828"), nil
+				return pin.FromString(testPIN), nil
 			},
 		})
 		reset()
