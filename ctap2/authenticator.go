@@ -287,7 +287,8 @@ func (c *ceremony) keepalive(status byte) {
 		if !c.waiting {
 			c.waiting = true
 			if i.Touch != nil {
-				i.Touch(TouchRequest{For: c.touch, RPID: c.rpID})
+				long := c.touch == TouchReset && c.info.LongTouchForReset
+				i.Touch(TouchRequest{For: c.touch, RPID: c.rpID, Long: long})
 			}
 		}
 	case ctap.KeepaliveProcessing:

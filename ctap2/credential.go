@@ -49,10 +49,29 @@ type descriptor struct {
 	Type string `cbor:"type"`
 }
 
+func (d CredentialDescriptor) wire() descriptor {
+	if d.Type == "" {
+		d.Type = publicKeyType
+	}
+	return descriptor(d)
+}
+
 // credentialParameters is PublicKeyCredentialParameters on the wire.
 type credentialParameters struct {
 	Algorithm cose.Algorithm `cbor:"alg"`
 	Type      string         `cbor:"type"`
+}
+
+func readRP(d *cbor.Cursor) (rp RelyingParty, err error) {
+	for name := range d.TextMap() {
+		switch string(name) {
+		case "id":
+			rp.ID = d.Text()
+		case "name":
+			rp.Name = d.Text()
+		}
+	}
+	return rp, d.Err()
 }
 
 func readUser(d *cbor.Cursor) (u User, err error) {

@@ -44,6 +44,10 @@ var (
 	// ErrPINChangeRequired: the key demands that its PIN be changed before it
 	// is used again (forcePINChange). Call ChangePIN.
 	ErrPINChangeRequired = errors.New("ctap2: the key demands a new PIN before it is used again")
+	// ErrInterrupted: another program came between while the key was listing
+	// what it holds (§6.8): what was read is incomplete, and not returned. Call
+	// the method again.
+	ErrInterrupted = errors.New("ctap2: interrupted by another program")
 	// ErrNoOutput: the authenticator returned no output for an extension.
 	ErrNoOutput = errors.New("ctap2: no output of this extension")
 )

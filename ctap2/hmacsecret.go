@@ -13,7 +13,8 @@ import (
 // credential can yield secrets.
 type HMACSecretEnabled bool
 
-// HMACSecretOutput is the output of HMACSecret in an assertion. A key keeps
+// HMACSecretOutput is the output of HMACSecret in an assertion, and of
+// HMACSecretMC. A key keeps
 // two secrets for each credential, one used after user verification and one
 // without, so that the same salt gives another output with than without.
 type HMACSecretOutput struct {
@@ -27,7 +28,8 @@ func (o *HMACSecretOutput) Wipe() {
 	o.Output2.Wipe()
 }
 
-// hmacSecretInput is the input of hmac-secret in getAssertion (§12.7).
+// hmacSecretInput is the input of hmac-secret in getAssertion (§12.7), and of
+// hmac-secret-mc (§12.8).
 type hmacSecretInput struct {
 	KeyAgreement *cose.Key    `cbor:"1,keyasint"`
 	SaltEnc      []byte       `cbor:"2,keyasint"`
@@ -36,6 +38,7 @@ type hmacSecretInput struct {
 }
 
 type hmacSecret struct {
+	mc    bool       // hmac-secret-mc
 	salts pin.Secret // 0, 32 or 64 bytes
 	err   error
 }
@@ -49,33 +52,50 @@ type hmacSecret struct {
 //
 // Salts of another length or number make the command fail with
 // ErrInvalidRequest.
-func HMACSecret(salts ...[]byte) Extension {
+func HMACSecret(salts ...[]byte) Extension { return newHMACSecret(false, salts) }
+
+// HMACSecretMC is the extension hmac-secret-mc (§12.8, CTAP 2.2): next to
+// HMACSecret() in a registration, it asks for the secrets of the new credential
+// at once, one for each of one or two salts of 32 bytes. Its output is a
+// *HMACSecretOutput. Nothing is sent to a key that does not list the extension;
+// an assertion then yields the same secrets.
+//
+// No salts, and salts of another length or number, make the command fail with
+// ErrInvalidRequest.
+func HMACSecretMC(salts ...[]byte) Extension { return newHMACSecret(true, salts) }
+
+func newHMACSecret(mc bool, salts [][]byte) Extension {
 	joined := make([]byte, 0, 2*ctap.HMACSecretSaltLength)
 	for _, s := range salts {
 		if len(s) != ctap.HMACSecretSaltLength {
-			return hmacSecret{err: invalid("hmac-secret: salt of %d bytes", len(s))}
+			return hmacSecret{mc: mc, err: invalid("hmac-secret: salt of %d bytes", len(s))}
 		}
 		joined = append(joined, s...)
 	}
 	if len(salts) > 2 {
-		return hmacSecret{err: invalid("hmac-secret: %d salts", len(salts))}
+		return hmacSecret{mc: mc, err: invalid("hmac-secret: %d salts", len(salts))}
 	}
-	return hmacSecret{salts: pin.NewSecret(joined)}
+	return hmacSecret{mc: mc, salts: pin.NewSecret(joined)}
 }
 
-func (hmacSecret) Identifier() string { return "hmac-secret" }
+func (e hmacSecret) Identifier() string {
+	if e.mc {
+		return "hmac-secret-mc"
+	}
+	return "hmac-secret"
+}
 
 func (e hmacSecret) Input(c *ExtensionContext) (any, error) {
-	if e.err != nil {
+	switch {
+	case e.err != nil:
 		return nil, e.err
-	}
-	if c.Registering() != (e.salts.Len() == 0) {
+	case e.mc && (!c.Registering() || e.salts.Len() == 0):
+		return nil, invalid("hmac-secret-mc: belongs into a registration, with salts")
+	case !e.mc && c.Registering() != (e.salts.Len() == 0):
 		return nil, invalid("hmac-secret: salts belong into an assertion, and only there")
-	}
-	if !c.Info().HasExtension(e.Identifier()) {
+	case !c.Info().HasExtension(e.Identifier()):
 		return nil, nil
-	}
-	if c.Registering() {
+	case e.salts.Len() == 0:
 		return true, nil
 	}
 	secret, platform, err := c.SharedSecret()
@@ -95,7 +115,7 @@ func (e hmacSecret) Input(c *ExtensionContext) (any, error) {
 
 func (e hmacSecret) Output(c *ExtensionContext, output []byte) (any, error) {
 	d := cbor.NewCursor(output, cbor.Lenient)
-	if c.Registering() {
+	if e.salts.Len() == 0 {
 		enabled := d.Bool()
 		return HMACSecretEnabled(enabled), d.Err()
 	}

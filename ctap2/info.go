@@ -2,7 +2,12 @@ package ctap2
 
 import (
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -42,18 +47,59 @@ type Info struct {
 	AttestationFormats               []string          // 0x16; "packed" where absent
 	UVCountSinceLastPINEntry         *int              // 0x17; nil: not said
 	LongTouchForReset                bool              // 0x18
-	EncIdentifier                    []byte            // 0x19, 32 bytes, fresh at each getInfo
+	EncIdentifier                    []byte            // 0x19, 32 bytes, fresh at each getInfo; see Identifier
 	TransportsForReset               []string          // 0x1A
 	PINComplexityPolicy              *bool             // 0x1B; nil: not configurable
 	PINComplexityPolicyURL           string            // 0x1C
 	MaxPINLength                     int               // 0x1D, code points; 63 where absent
-	EncCredStoreState                []byte            // 0x1E, 32 bytes, fresh at each getInfo
+	EncCredStoreState                []byte            // 0x1E, 32 bytes, fresh at each getInfo; see CredStoreState
 	AuthenticatorConfigCommands      []uint64          // 0x1F; nil: not said
 
 	// Unknown holds members that this package does not know, encoded, by key.
 	Unknown map[int64][]byte
 	// Raw is the reply as it came, CBOR.
 	Raw []byte
+}
+
+// Identifier returns what tells this key from every other of its model until it
+// is reset (§6.4, encIdentifier, CTAP 2.2). It takes a token with permission
+// pcmr, and returns ErrUnsupported if the key does not have the member. With
+// another key's token, or one from before a reset or another PIN, the result is
+// another one each time.
+func (i *Info) Identifier(persistent *Token) ([16]byte, error) {
+	return persistent.open("encIdentifier", i.EncIdentifier)
+}
+
+// CredStoreState returns a value that changes whenever a discoverable
+// credential is made, changed or deleted (§6.4, encCredStoreState, CTAP 2.3), so
+// that a program knows whether a list that it keeps is still good. It takes a
+// token as Identifier does. The Info must be a fresh one: call GetInfo.
+func (i *Info) CredStoreState(persistent *Token) ([16]byte, error) {
+	return persistent.open("encCredStoreState", i.EncCredStoreState)
+}
+
+// open decrypts such a member: an initialization vector, and one block under a
+// key made of the token and the member's name.
+func (t *Token) open(member string, sealed []byte) (plain [aes.BlockSize]byte, err error) {
+	switch {
+	case t.secret.Len() == 0:
+		return plain, invalid("the token was wiped")
+	case sealed == nil:
+		return plain, fmt.Errorf("ctap2: %s: %w", member, ErrUnsupported)
+	case len(sealed) != 2*aes.BlockSize:
+		return plain, malformed(ctap.CmdGetInfo, fmt.Errorf("%w: %s of %d bytes", ErrMalformed, member, len(sealed)))
+	}
+	key, err := hkdf.Key(sha256.New, t.secret.Bytes(), make([]byte, sha256.Size), member, 16)
+	if err != nil {
+		return plain, fmt.Errorf("ctap2: %s: %w", member, err)
+	}
+	defer clear(key)
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return plain, fmt.Errorf("ctap2: %s: %w", member, err)
+	}
+	cipher.NewCBCDecrypter(block, sealed[:aes.BlockSize]).CryptBlocks(plain[:], sealed[aes.BlockSize:])
+	return plain, nil
 }
 
 // Names of options (§6.4). An option may be absent, false or true, which are

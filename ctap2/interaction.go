@@ -46,6 +46,9 @@ type PINRequest struct {
 type TouchRequest struct {
 	For  Touch
 	RPID string // empty where there is none
+	// Long says that the touch has to last, for five seconds or more: some keys
+	// are erased by nothing less (§6.6, longTouchForReset).
+	Long bool
 }
 
 // Touch is what a touch of the key does.

@@ -28,10 +28,7 @@ func (c *ceremony) usable(list []CredentialDescriptor) []descriptor {
 		if limit := c.info.MaxCredentialIDLength; limit > 0 && len(d.ID) > limit {
 			continue
 		}
-		if d.Type == "" {
-			d.Type = publicKeyType
-		}
-		out = append(out, descriptor(d))
+		out = append(out, d.wire())
 	}
 	return out
 }

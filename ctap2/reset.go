@@ -2,20 +2,62 @@ package ctap2
 
 import (
 	"context"
+	"errors"
+	"strings"
 
 	"github.com/tapstone/fido/internal/ctap"
 )
 
-// Reset erases the key: its credentials, its PIN and its settings (§6.6). Keys
-// without a display take it only in the first ten seconds after they were
-// plugged in, and answer ErrNotAllowed later; all wait for a touch.
+// Reset erases the key: its credentials, its PIN, its fingerprints and its
+// settings (§6.6). It waits for a touch, which the Info's LongTouchForReset
+// makes a long one; the TouchRequest says so.
+//
+// Keys without a display take a reset only in the first ten seconds after they
+// were plugged in, or held to the reader, and some only over the
+// TransportsForReset of their Info: a program asks the person to unplug the key
+// and plug it in again, opens it and calls Reset at once. A key that does not
+// take it, or that nobody touches for long enough, is a [*ResetError], which
+// says what to do.
 func (a *Authenticator) Reset(ctx context.Context) error {
-	c, err := a.begin(ctx)
+	c, err := a.beginInformed(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.end()
 	c.changing()
 	_, err = c.send(ctap.CmdReset, 0, nil, TouchReset)
+	if errors.Is(err, ErrNotAllowed) || errors.Is(err, ErrOperationDenied) || errors.Is(err, ErrUserActionTimeout) {
+		return &ResetError{Transports: c.info.TransportsForReset, LongTouch: c.info.LongTouchForReset, err: err}
+	}
 	return err
 }
+
+// A ResetError is a reset that the key did not take, and what it takes. It
+// wraps the [Error] with the status: [ErrNotAllowed] where it came too late or
+// over a transport that does not do, [ErrOperationDenied] or
+// [ErrUserActionTimeout] where the touch was missing or too short.
+type ResetError struct {
+	Transports []string // the only ones that do, such as "usb"; nil: any
+	LongTouch  bool     // the touch has to last for five seconds
+
+	err error
+}
+
+// Error says what to do next.
+func (e *ResetError) Error() string {
+	if !errors.Is(e.err, ErrNotAllowed) {
+		if e.LongTouch {
+			return "ctap2: the key was not reset: touch it for at least five seconds"
+		}
+		return "ctap2: the key was not reset: nobody touched it"
+	}
+	over := ""
+	if len(e.Transports) > 0 {
+		over = " over " + strings.Join(e.Transports, " or ")
+	}
+	return "ctap2: the key is reset" + over + " only in the ten seconds after it was plugged in: " +
+		"unplug it, plug it in again and try at once"
+}
+
+// Unwrap returns the refused command's error.
+func (e *ResetError) Unwrap() error { return e.err }

@@ -65,6 +65,11 @@ type TokenRequest struct {
 // one verification. The key limits its life: it must be used soon (30 seconds
 // over USB), it ends after ten minutes, when the key is unplugged, or when
 // another token is made; and a touch spends mc and ga (§6.5.2.1).
+//
+// A token with permission pcmr is another matter: it is persistent, and lists
+// the key's credentials until a reset or another PIN, without asking anybody.
+// It also opens what the key says of itself in secret: [Info.Identifier] and
+// [Info.CredStoreState].
 type Token struct {
 	protocol    pin.Protocol
 	secret      pin.Secret
@@ -88,6 +93,17 @@ func (t *Token) Authenticate(message ...[]byte) []byte {
 	return t.protocol.Authenticate(t.secret, message...)
 }
 
+// Secret returns a copy of the token itself, the caller's to wipe. It is for
+// tokens with permission pcmr, which outlive the program: NewToken makes a
+// Token of it again.
+func (t *Token) Secret() pin.Secret { return t.secret.Clone() }
+
+// NewToken returns the Token that Secret, Protocol and the rest were taken from.
+// It takes the secret over.
+func NewToken(protocol pin.Protocol, secret pin.Secret, permissions Permission, rpID string) *Token {
+	return &Token{protocol, secret, permissions, rpID}
+}
+
 // Wipe overwrites the token. Commands that are given it afterwards fail.
 func (t *Token) Wipe() { t.secret.Wipe() }
 
@@ -99,17 +115,22 @@ func (t *Token) Format(f fmt.State, _ rune) {
 // Token obtains a pinUvAuthToken (§6.5.5.7), with the person's PIN or built-in
 // verification. The caller wipes it when done.
 //
-// It refuses a request without permissions, or with mc or ga and no RP ID,
-// with ErrInvalidRequest; it returns ErrNotSetUp, ErrNoPIN,
+// It refuses a request without permissions, with mc or ga and no RP ID, or with
+// pcmr next to others, with ErrInvalidRequest; it returns ErrNotSetUp, ErrNoPIN,
 // ErrPINChangeRequired, a [*PINError], or what the key answers, such as
 // ErrUnauthorizedPermission.
 func (a *Authenticator) Token(ctx context.Context, request *TokenRequest) (*Token, error) {
-	const bound = PermissionMakeCredential | PermissionGetAssertion
+	const (
+		bound = PermissionMakeCredential | PermissionGetAssertion
+		pcmr  = PermissionPersistentCredentialManagement
+	)
 	switch {
 	case request.Permissions == 0:
 		return nil, invalid("no permissions")
 	case request.Permissions&bound != 0 && request.RPID == "":
 		return nil, invalid("permissions %v need an RP ID", request.Permissions)
+	case request.Permissions != pcmr && request.Permissions&pcmr != 0:
+		return nil, invalid("permission %v goes with no other", pcmr)
 	}
 	c, err := a.beginInformed(ctx)
 	if err != nil {
