@@ -27,6 +27,7 @@ type desk struct {
 	usb      *virtual.USB
 	messages [][]byte // what ctap2 sent
 	before   func(message []byte)
+	plug     func(hid.Conn) hid.Conn // what is between the device and the cable
 
 	pins    []string // what the person enters, one after the other; the last for good
 	asked   []ctap2.PINRequest
@@ -68,9 +69,13 @@ func sit(t testing.TB, config virtual.Config, pins ...string) *desk {
 
 func (d *desk) open(options ...ctap2.Option) {
 	d.t.Helper()
-	conn, err := d.usb.Open()
+	wire, err := d.usb.Open()
 	if err != nil {
 		d.t.Fatal(err)
+	}
+	var conn hid.Conn = wire
+	if d.plug != nil {
+		conn = d.plug(conn)
 	}
 	device, err := hid.New(d.t.Context(), conn)
 	if err != nil {

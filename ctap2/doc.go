@@ -44,6 +44,32 @@
 // A credential that the key had made by then is returned as if nothing had
 // happened: it must not be lost.
 //
+// # Transactions
+//
+// A transaction with a key takes longer than anything that is done here. What
+// each call costs on an open key, where getKeyAgreement (KA) and the token come
+// first if a PIN is needed:
+//
+//	open                                        2  INIT, getInfo
+//	register, no PIN set                        1  makeCredential
+//	register with PIN                           3  KA, token, makeCredential
+//	sign in with PIN                            3  KA, token, getAssertion
+//	sign in with PIN, allow list of 20          3  one message holds it
+//	the same, 8 to a list                       5  KA, token, two silent searches, then one touch
+//	40 credential IDs of 241 bytes              2  one silent search of what a message holds, then the rest
+//	sign in with PIN, three accounts            5  KA, token, getAssertion, twice getNextAssertion
+//	set a PIN                                   2  KA, setPIN
+//	change the PIN                              2  KA, changePIN
+//	list 10 credentials of 3 parties           15  KA, token, 3 of parties, 10 of credentials
+//	write a blob of 1000 bytes                  5  KA, token (ga and lbw), getAssertion, read, write
+//	read it                                     4  KA, token, getAssertion, read
+//	read it, its key at hand                    1  read
+//	hmac-secret with PIN                        3  one KA serves the token and the salts
+//
+// A shared secret is kept within one call only: after another program's wrong
+// PIN the key has a new key agreement key, and a right PIN under the old secret
+// costs a try.
+//
 // # Replies
 //
 // Keys are not trusted. A reply that is not CBOR, repeats a map key, lacks a

@@ -33,9 +33,9 @@ func (a *Authenticator) Reset(ctx context.Context) error {
 }
 
 // A ResetError is a reset that the key did not take, and what it takes. It
-// wraps the [Error] with the status: [ErrNotAllowed] where it came too late or
-// over a transport that does not do, [ErrOperationDenied] or
-// [ErrUserActionTimeout] where the touch was missing or too short.
+// wraps the [Error] with the status: [ErrNotAllowed] where it came too late,
+// [ErrOperationDenied] or [ErrUserActionTimeout] where the touch was missing or
+// too short; a key answers one or the other over a transport that does not do.
 type ResetError struct {
 	Transports []string // the only ones that do, such as "usb"; nil: any
 	LongTouch  bool     // the touch has to last for five seconds
@@ -45,18 +45,17 @@ type ResetError struct {
 
 // Error says what to do next.
 func (e *ResetError) Error() string {
-	if !errors.Is(e.err, ErrNotAllowed) {
-		if e.LongTouch {
-			return "ctap2: the key was not reset: touch it for at least five seconds"
-		}
-		return "ctap2: the key was not reset: nobody touched it"
+	text := "ctap2: the key was not reset: nobody touched it"
+	switch {
+	case errors.Is(e.err, ErrNotAllowed):
+		text = "ctap2: the key is reset only in the ten seconds after it was plugged in: unplug it, plug it in again and try at once"
+	case e.LongTouch:
+		text = "ctap2: the key was not reset: touch it for at least five seconds"
 	}
-	over := ""
 	if len(e.Transports) > 0 {
-		over = " over " + strings.Join(e.Transports, " or ")
+		text += "; it takes a reset over " + strings.Join(e.Transports, " and ") + " alone"
 	}
-	return "ctap2: the key is reset" + over + " only in the ten seconds after it was plugged in: " +
-		"unplug it, plug it in again and try at once"
+	return text
 }
 
 // Unwrap returns the refused command's error.

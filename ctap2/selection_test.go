@@ -154,7 +154,7 @@ func TestQuirk09NotCTAP2(t *testing.T) {
 	if _, err := ctap2.Open(t.Context(), c); !errors.Is(err, ctap2.ErrUnsupported) || !errors.Is(err, ctap2.ErrInvalidCommand) {
 		t.Error(err)
 	}
-	soft, err := virtual.New(virtual.Config{})
+	soft, err := virtual.New(virtual.Config{NoU2F: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,9 +20,7 @@ import (
 // it, keys that speak CTAP1/U2F alone are behind MakeCredential and
 // GetAssertion (§10), as far as they go: no discoverable credentials, no user
 // verification, no extensions, ES256 only.
-//
-// A Transport that wraps another has a method Unwrap() Transport, through which
-// the other's abilities are found.
+// It is looked up with [As].
 type Messenger interface {
 	Msg(ctx context.Context, apdu []byte) ([]byte, error)
 }
@@ -30,8 +28,16 @@ type Messenger interface {
 // WithoutU2F makes Open refuse keys that speak CTAP1/U2F alone.
 func WithoutU2F() Option { return func(a *Authenticator) { a.noU2F = true } }
 
-// ability looks for an ability of a transport, or of what it wraps.
-func ability[T any](t Transport) (found T, ok bool) {
+// As returns t, or what it wraps, as a T: the first one that is. It is how a
+// program reaches what a transport can do besides carrying messages, through
+// whatever is wrapped around it:
+//
+//	if device, ok := ctap2.As[*hid.Device](key.Transport()); ok {
+//		err = device.Wink(ctx)
+//	}
+//
+// A Transport that wraps another has a method Unwrap() Transport for it.
+func As[T any](t Transport) (found T, ok bool) {
 	for t != nil {
 		if found, ok = t.(T); ok {
 			return found, true
@@ -47,9 +53,9 @@ func ability[T any](t Transport) (found T, ok bool) {
 
 // Instructions and parameters (FIDO U2F Raw Message Formats §3, §4, §5).
 const (
-	u2fRegister     = 0x01
-	u2fAuthenticate = 0x02
-	u2fVersion      = 0x03
+	u2fInsRegister     = 0x01
+	u2fInsAuthenticate = 0x02
+	u2fInsVersion      = 0x03
 
 	u2fEnforce   = 0x03 // enforce-user-presence-and-sign
 	u2fDontAsk   = 0x08 // dont-enforce-user-presence-and-sign
@@ -62,22 +68,111 @@ const (
 	u2fPatience = 30 * time.Second
 )
 
-// A statusWord is what a U2F response ends with, other than 9000.
-type statusWord uint16
+// A U2FStatus is the status word of a U2F response, other than 9000 (FIDO U2F
+// Raw Message Formats §3.3). It is an error value, as a [Status] is.
+type U2FStatus uint16
 
+// Status words.
 const (
-	swOK                     = 0x9000
-	swConditions  statusWord = 0x6985 // a touch is needed
-	swWrongData   statusWord = 0x6A80 // not a handle of this key
-	swWrongLength statusWord = 0x6700 // some keys say this of a handle instead
+	ErrU2FConditionsNotSatisfied U2FStatus = 0x6985 // a touch is needed
+	ErrU2FWrongData              U2FStatus = 0x6A80 // not a key handle of this key, or not for this application
+	ErrU2FWrongLength            U2FStatus = 0x6700 // some keys say this of a key handle instead
+	ErrU2FInsNotSupported        U2FStatus = 0x6D00
+	ErrU2FClaNotSupported        U2FStatus = 0x6E00
 )
 
-func (s statusWord) Error() string { return fmt.Sprintf("status word %04X", uint16(s)) }
+const u2fOK = 0x9000
+
+// Error returns the status word and what it means.
+func (s U2FStatus) Error() string {
+	text := map[U2FStatus]string{
+		ErrU2FConditionsNotSatisfied: ": the key waits for a touch",
+		ErrU2FWrongData:              ": the key does not know this key handle",
+		ErrU2FWrongLength:            ": wrong length",
+		ErrU2FInsNotSupported:        ": the key does not know this command",
+		ErrU2FClaNotSupported:        ": the key does not know this class of commands",
+	}[s]
+	return fmt.Sprintf("status word %04X%s", uint16(s), text)
+}
+
+// A U2FRegistration is the response to U2F_REGISTER (FIDO U2F Raw Message
+// Formats §4.3).
+type U2FRegistration struct {
+	PublicKey   *cose.Key // ES256
+	KeyHandle   []byte    // at most 255 bytes
+	Certificate []byte    // X.509 in DER, the attestation certificate
+	Signature   []byte    // by the certificate's key, ECDSA in ASN.1
+}
+
+// A U2FAuthentication is the response to U2F_AUTHENTICATE (FIDO U2F Raw Message
+// Formats §5.4).
+type U2FAuthentication struct {
+	UserPresent bool
+	Counter     uint32
+	Signature   []byte // ECDSA in ASN.1
+	// Raw is the response as it came, less its status word: a byte of user
+	// presence, the counter, the signature.
+	Raw []byte
+}
+
+// U2FVersion asks a key which version of U2F it speaks: "U2F_V2" (FIDO U2F Raw
+// Message Formats §6). It and the other methods for U2F messages serve keys that
+// speak U2F, alone or next to CTAP2, behind a Transport that is a [Messenger];
+// otherwise the error wraps ErrUnsupported. MakeCredential and GetAssertion need
+// none of them: they are for whoever keeps U2F key handles.
+func (a *Authenticator) U2FVersion(ctx context.Context) (string, error) {
+	c, err := a.begin(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer c.end()
+	reply, err := c.u2f(u2fInsVersion, 0, nil)
+	return string(reply), err
+}
+
+// U2FRegister makes a key pair for an application, both parameters being SHA-256
+// hashes (FIDO U2F Raw Message Formats §4). It waits for a touch, for 30 seconds
+// at most: then the error wraps ErrUserActionTimeout.
+func (a *Authenticator) U2FRegister(ctx context.Context, challenge, application [32]byte) (*U2FRegistration, error) {
+	c, err := a.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.end()
+	return c.u2fRegister(challenge[:], application)
+}
+
+// U2FAuthenticate signs with the key pair of a key handle (FIDO U2F Raw Message
+// Formats §5, enforce-user-presence-and-sign). It waits for a touch as
+// U2FRegister does. A key handle of another key, or for another application, is
+// ErrU2FWrongData, from some keys ErrU2FWrongLength.
+func (a *Authenticator) U2FAuthenticate(ctx context.Context, challenge, application [32]byte, keyHandle []byte) (*U2FAuthentication, error) {
+	if len(keyHandle) == 0 || len(keyHandle) > u2fMaxHandle {
+		return nil, invalid("key handle of %d bytes", len(keyHandle))
+	}
+	c, err := a.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.end()
+	return c.u2fAuthenticate(challenge[:], application, keyHandle, true)
+}
+
+// U2FCheck reports, without a touch, whether a key handle is this key's and for
+// this application (FIDO U2F Raw Message Formats §5.1, check-only).
+func (a *Authenticator) U2FCheck(ctx context.Context, application [32]byte, keyHandle []byte) (bool, error) {
+	c, err := a.begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer c.end()
+	return c.u2fKnows(application, keyHandle)
+}
 
 // openU2F asks a key that does not know getInfo whether it speaks U2F, and
 // says of it what getInfo would.
 func (c *ceremony) openU2F() error {
-	reply, err := c.u2f(u2fVersion, 0, nil)
+	reply, err := c.u2f(u2fInsVersion, 0, nil)
 	if err != nil {
 		return err
 	}
@@ -99,7 +194,7 @@ func (c *ceremony) openU2F() error {
 
 // u2f sends one request and returns the response without its status word.
 func (c *ceremony) u2f(instruction, p1 byte, data []byte) ([]byte, error) {
-	messenger, ok := ability[Messenger](c.a.transport)
+	messenger, ok := As[Messenger](c.a.transport)
 	if !ok {
 		return nil, fmt.Errorf("ctap2: U2F over this transport: %w", ErrUnsupported)
 	}
@@ -116,8 +211,8 @@ func (c *ceremony) u2f(instruction, p1 byte, data []byte) ([]byte, error) {
 		return nil, fmt.Errorf("ctap2: U2F response of %d bytes: %w", len(reply), ErrMalformed)
 	}
 	reply, word := reply[:len(reply)-2], binary.BigEndian.Uint16(reply[len(reply)-2:])
-	if word != swOK {
-		return nil, fmt.Errorf("ctap2: U2F: %w", statusWord(word))
+	if word != u2fOK {
+		return nil, fmt.Errorf("ctap2: U2F: %w", U2FStatus(word))
 	}
 	return reply, nil
 }
@@ -131,7 +226,7 @@ func (c *ceremony) u2fTouch(instruction, p1 byte, data []byte, touch Touch) ([]b
 	defer patience.Stop()
 	for {
 		reply, err := c.u2f(instruction, p1, data)
-		if !errors.Is(err, swConditions) {
+		if !errors.Is(err, ErrU2FConditionsNotSatisfied) {
 			return reply, err
 		}
 		c.keepalive(ctap.KeepaliveUPNeeded)
@@ -146,7 +241,7 @@ func (c *ceremony) u2fTouch(instruction, p1 byte, data []byte, touch Touch) ([]b
 			err = ErrClosed
 		}
 		pause.Stop()
-		if !errors.Is(err, swConditions) {
+		if !errors.Is(err, ErrU2FConditionsNotSatisfied) {
 			return nil, fmt.Errorf("ctap2: U2F: %w", err)
 		}
 	}
@@ -157,11 +252,11 @@ func (c *ceremony) u2fKnows(application [32]byte, handle []byte) (bool, error) {
 	if len(handle) > u2fMaxHandle {
 		return false, nil
 	}
-	_, err := c.u2f(u2fAuthenticate, u2fCheckOnly, u2fAuthentication(make([]byte, 32), application, handle))
+	_, err := c.u2f(u2fInsAuthenticate, u2fCheckOnly, u2fAuthentication(make([]byte, 32), application, handle))
 	switch {
-	case err == nil || errors.Is(err, swConditions):
+	case err == nil || errors.Is(err, ErrU2FConditionsNotSatisfied):
 		return true, nil
-	case errors.Is(err, swWrongData) || errors.Is(err, swWrongLength):
+	case errors.Is(err, ErrU2FWrongData) || errors.Is(err, ErrU2FWrongLength):
 		return false, nil
 	}
 	return false, err
@@ -195,26 +290,59 @@ func (c *ceremony) registerU2F(r *MakeCredentialRequest) (*Credential, error) {
 			return refuse(ErrCredentialExcluded)
 		}
 	}
-	reply, err := c.u2fTouch(u2fRegister, 0, slices.Concat(r.ClientDataHash, application[:]), TouchPresence)
+	registration, err := c.u2fRegister(r.ClientDataHash, application)
 	if err != nil {
 		return nil, err
 	}
-	credential, err := parseRegistration(reply, application)
+	credential, err := registration.credential(application)
 	if err != nil {
 		return nil, fmt.Errorf("ctap2: reply to U2F_REGISTER: %w", err)
 	}
 	return credential, nil
 }
 
+func (c *ceremony) u2fRegister(challenge []byte, application [32]byte) (*U2FRegistration, error) {
+	reply, err := c.u2fTouch(u2fInsRegister, 0, slices.Concat(challenge, application[:]), TouchPresence)
+	if err != nil {
+		return nil, err
+	}
+	r, err := parseU2FRegistration(reply)
+	if err != nil {
+		return nil, fmt.Errorf("ctap2: reply to U2F_REGISTER: %w", err)
+	}
+	return r, nil
+}
+
+func (c *ceremony) u2fAuthenticate(challenge []byte, application [32]byte, handle []byte, touch bool) (*U2FAuthentication, error) {
+	request := u2fAuthentication(challenge, application, handle)
+	var reply []byte
+	var err error
+	if touch {
+		reply, err = c.u2fTouch(u2fInsAuthenticate, u2fEnforce, request, TouchPresence)
+	} else {
+		reply, err = c.u2f(u2fInsAuthenticate, u2fDontAsk, request)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(reply) <= 5 {
+		return nil, fmt.Errorf("ctap2: reply to U2F_AUTHENTICATE: %w: %d bytes", ErrMalformed, len(reply))
+	}
+	return &U2FAuthentication{
+		UserPresent: reply[0]&ctap.FlagUserPresent != 0,
+		Counter:     binary.BigEndian.Uint32(reply[1:]),
+		Signature:   reply[5:],
+		Raw:         reply,
+	}, nil
+}
+
 // touchU2F waits for a touch by a registration that is thrown away (§10.2).
 func (c *ceremony) touchU2F(touch Touch) error {
-	_, err := c.u2fTouch(u2fRegister, 0, make([]byte, 64), touch)
+	_, err := c.u2fTouch(u2fInsRegister, 0, make([]byte, 64), touch)
 	return err
 }
 
-// parseRegistration makes of a registration response (FIDO U2F Raw Message
-// Formats §4.3) what a CTAP2 key would have answered.
-func parseRegistration(reply []byte, application [32]byte) (*Credential, error) {
+func parseU2FRegistration(reply []byte) (*U2FRegistration, error) {
 	const reserved = 0x05
 	header := 1 + u2fPublicKey + 1
 	if len(reply) < header || reply[0] != reserved || len(reply) < header+int(reply[header-1]) {
@@ -228,22 +356,31 @@ func parseRegistration(reply []byte, application [32]byte) (*Credential, error) 
 		return nil, fmt.Errorf("%w: key handle, certificate or signature", ErrMalformed)
 	}
 	key := &cose.Key{Type: cose.EC2, Algorithm: cose.ES256, Curve: cose.P256, X: point[1:33], Y: point[33:]}
-	encoded, err := key.MarshalCBOR()
+	if _, err := key.PublicKey(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return &U2FRegistration{key, handle, certificate.FullBytes, signature}, nil
+}
+
+// credential makes of a registration what a CTAP2 key would have answered
+// (§10.2).
+func (r *U2FRegistration) credential(application [32]byte) (*Credential, error) {
+	key, err := r.PublicKey.MarshalCBOR()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	data := append(application[:], byte(FlagUserPresent|FlagAttestedCredentialData))
 	data = append(data, make([]byte, 4+16)...) // signCount, aaguid
-	data = binary.BigEndian.AppendUint16(data, uint16(len(handle)))
-	data = append(append(data, handle...), encoded...)
+	data = binary.BigEndian.AppendUint16(data, uint16(len(r.KeyHandle)))
+	data = append(append(data, r.KeyHandle...), key...)
 	credential := &Credential{Format: "fido-u2f", AuthData: new(AuthenticatorData)}
 	if err := credential.AuthData.parse(data, cbor.Strict); err != nil {
 		return nil, err
 	}
 	credential.ID, credential.PublicKey = credential.AuthData.CredentialID, credential.AuthData.PublicKey
 	credential.AttestationStatement, err = cbor.Marshal(map[string]any{
-		"x5c": [][]byte{certificate.FullBytes},
-		"sig": signature,
+		"x5c": [][]byte{r.Certificate},
+		"sig": r.Signature,
 	})
 	return credential, err
 }
@@ -262,27 +399,18 @@ func (c *ceremony) signInU2F(r *GetAssertionRequest) ([]*Assertion, error) {
 		if !known {
 			continue
 		}
-		request := u2fAuthentication(r.ClientDataHash, application, d.ID)
-		var reply []byte
-		if r.Silent {
-			reply, err = c.u2f(u2fAuthenticate, u2fDontAsk, request)
-		} else {
-			reply, err = c.u2fTouch(u2fAuthenticate, u2fEnforce, request, TouchPresence)
-		}
+		reply, err := c.u2fAuthenticate(r.ClientDataHash, application, d.ID, !r.Silent)
 		if err != nil {
 			return nil, err
-		}
-		// User presence, counter and signature (FIDO U2F Raw Message Formats
-		// §5.4): what was signed is authenticator data already.
-		if len(reply) <= 5 {
-			return nil, fmt.Errorf("ctap2: reply to U2F_AUTHENTICATE: %w: %d bytes", ErrMalformed, len(reply))
 		}
 		a := &Assertion{
 			Credential: CredentialDescriptor{ID: slices.Clone(d.ID), Type: publicKeyType},
 			AuthData:   new(AuthenticatorData),
-			Signature:  reply[5:],
+			Signature:  reply.Signature,
 		}
-		data := slices.Concat(application[:], []byte{reply[0] & byte(FlagUserPresent)}, reply[1:5])
+		// What was signed is authenticator data already, but for bits that U2F
+		// keeps for later.
+		data := slices.Concat(application[:], []byte{reply.Raw[0] & byte(FlagUserPresent)}, reply.Raw[1:5])
 		if err := a.AuthData.parse(data, cbor.Strict); err != nil {
 			return nil, malformed(ctap.CmdGetAssertion, err)
 		}

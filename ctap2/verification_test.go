@@ -539,6 +539,7 @@ func TestTokenMethods(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	d = sit(t, virtual.Config{PIN: "271828", NoPersistentCredMgmtRO: true}, "271828")
 	if _, err := d.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionPersistentCredentialManagement}); !errors.Is(err, ctap2.ErrUnauthorizedPermission) {
 		t.Errorf("a permission that this key has not: %v", err)
 	}

@@ -9,10 +9,12 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/tapstone/fido/cose"
 	"github.com/tapstone/fido/internal/cbor"
+	"github.com/tapstone/fido/internal/ctap"
 )
 
 // Attestation is a kind of attestation statement.
@@ -27,6 +29,9 @@ const (
 	AttestationSelf
 	// AttestationNone: format "none".
 	AttestationNone
+	// attestationEnterprise is AttestationBasic with the certificate that says
+	// which key it is. It takes Config.EnterpriseAttestation.
+	attestationEnterprise
 )
 
 // Formats of attestation statements (WebAuthn §8).
@@ -37,24 +42,33 @@ const (
 
 // attestation is what basic attestation needs.
 type attestation struct {
-	key  signingKey
-	leaf []byte
-	root *x509.Certificate
+	key        signingKey
+	leaf       []byte
+	enterprise []byte // the leaf with the serial number; nil in files of before there was one
+	root       *x509.Certificate
 }
 
 // attestationRecord is how it is stored. The root's private key signed one
-// certificate and was forgotten.
+// two certificates and was forgotten.
 type attestationRecord struct {
-	Key  []byte `cbor:"1,keyasint"`
-	Leaf []byte `cbor:"2,keyasint"`
-	Root []byte `cbor:"3,keyasint"`
+	Key        []byte `cbor:"1,keyasint"`
+	Leaf       []byte `cbor:"2,keyasint"`
+	Root       []byte `cbor:"3,keyasint"`
+	Enterprise []byte `cbor:"4,keyasint,omitempty"`
 }
 
-// oidAAGUID is id-fido-gen-ce-aaguid.
-var oidAAGUID = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 45724, 1, 1, 4}
+var (
+	oidAAGUID = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 45724, 1, 1, 4} // id-fido-gen-ce-aaguid
+	oidSerial = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 45724, 1, 1, 2} // id-fido-gen-ce-sernum
+)
 
-// newAttestation makes a root and an attestation certificate that keeps to the
-// requirements of packed attestation (WebAuthn §8.2.1).
+// serialLength is that of what stands for one key in enterprise attestation. It
+// is random, and stays the same through resets.
+const serialLength = 16
+
+// newAttestation makes a root and two attestation certificates for one key that
+// keep to the requirements of packed attestation (WebAuthn §8.2.1), the second
+// to those of enterprise attestation (WebAuthn §8.2.2).
 func newAttestation(aaguid [16]byte) (record, error) {
 	rootSubject, err := distinguishedName("Root", "Software authenticator root")
 	if err != nil {
@@ -107,11 +121,21 @@ func newAttestation(aaguid [16]byte) (record, error) {
 	if err != nil {
 		return record{}, err
 	}
+	serialValue, err := asn1.Marshal(randomBytes(serialLength))
+	if err != nil {
+		return record{}, err
+	}
+	leaf.SerialNumber = big.NewInt(3)
+	leaf.ExtraExtensions = append(leaf.ExtraExtensions, pkix.Extension{Id: oidSerial, Value: serialValue})
+	enterpriseDER, err := x509.CreateCertificate(rand.Reader, leaf, root, key.Public(), rootKey)
+	if err != nil {
+		return record{}, err
+	}
 	keyBytes, err := key.marshal()
 	if err != nil {
 		return record{}, err
 	}
-	value, err := cbor.Marshal(attestationRecord{keyBytes, leafDER, rootDER})
+	value, err := cbor.Marshal(attestationRecord{keyBytes, leafDER, rootDER, enterpriseDER})
 	return record{Kind: kindAttestation, Key: bytes.Clone(aaguid[:]), Value: value}, err
 }
 
@@ -151,18 +175,48 @@ func parseAttestationRecord(value []byte) (*attestation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &attestation{key, r.Leaf, root}, nil
+	return &attestation{key, r.Leaf, r.Enterprise, root}, nil
 }
 
 // AttestationRoot returns the certificate that verifiers trust in order to
-// believe the key's basic attestation: the issuer of the one certificate in
-// x5c. It stays the same for a key kept in a file. Keys with another kind of
+// believe the key's basic and enterprise attestation: the issuer of the one
+// certificate in x5c. It stays the same for a key kept in a file. Keys with another kind of
 // attestation return nil.
 func (a *Authenticator) AttestationRoot() *x509.Certificate {
 	if a.cfg.Attestation != AttestationBasic {
 		return nil
 	}
 	return a.state.attestation.root
+}
+
+// attestsForEnterprise is step 9 of makeCredential: it reports whether a
+// credential gets enterprise attestation for what the parameter asks
+// (§6.1.2, §7.1).
+func (a *Authenticator) attestsForEnterprise(rpID string, asked uint64) (bool, error) {
+	if !a.options()[optionEnterprise] {
+		return false, refusal(ctap.StatusInvalidParameter)
+	}
+	switch asked {
+	case ctap.EnterpriseVendorFacilitated:
+		return slices.Contains(a.cfg.EnterpriseRPIDs, rpID), nil
+	case ctap.EnterprisePlatformManaged:
+		return true, nil
+	}
+	return false, refusal(ctap.StatusInvalidOption)
+}
+
+// attestationKind returns the kind of attestation statement for a new credential
+// (§6.1.2 step 19). The key has one format, so that there is no choice by
+// attestationFormatsPreference; but a platform that wants no other than "none"
+// gets it, enterprise or not.
+func (a *Authenticator) attestationKind(mc *newCredential) Attestation {
+	switch {
+	case a.cfg.Level >= CTAP23 && slices.Equal(mc.attestationFormats, []string{formatNone}):
+		return AttestationNone
+	case mc.enterprise:
+		return attestationEnterprise
+	}
+	return a.cfg.Attestation
 }
 
 // attest returns the attestation statement of a new credential (§6.1.2 step
@@ -172,9 +226,13 @@ func (a *Authenticator) attest(kind Attestation, key signingKey, authData, clien
 		return formatNone, map[string]any{}, nil
 	}
 	statement = make(map[string]any)
-	if kind == AttestationBasic {
+	switch kind {
+	case AttestationBasic:
 		key = a.state.attestation.key
 		statement["x5c"] = [][]byte{a.state.attestation.leaf}
+	case attestationEnterprise:
+		key = a.state.attestation.key
+		statement["x5c"] = [][]byte{a.state.attestation.enterprise}
 	}
 	signature, err := key.sign(authData, clientDataHash)
 	if err != nil {

@@ -22,6 +22,15 @@ var (
 	errUVFailed  = errors.New("user not verified")
 )
 
+// uvConfigured reports whether there is somebody whom the key can verify by
+// itself: where platforms manage fingerprints, it is one that is enrolled.
+func (a *Authenticator) uvConfigured() bool {
+	if a.cfg.managesFingerprints() {
+		return len(a.state.fingerprints) > 0
+	}
+	return a.cfg.BuiltInUV == UVConfigured
+}
+
 // performBuiltInUV verifies the user, which is evidence of user interaction as
 // well: a finger on a sensor. It returns nil, errUVTimeout or errUVFailed, or
 // another error if the command came to its end. A try is counted before it is
@@ -38,14 +47,14 @@ func (a *Authenticator) performBuiltInUV(op *operation, prompt Prompt, internalR
 		}
 	}
 	for ; attempts > 0 && a.state.uvRetries > 0; attempts-- {
-		before := a.state.uvRetries
-		if err := a.state.setRetries(a.state.pinRetries, before-1); err != nil {
+		undo, err := a.state.countUV()
+		if err != nil {
 			return err
 		}
 		answer, err := a.ask(op, prompt)
 		if err != nil {
 			if err == refusal(ctap.StatusKeepaliveCancel) {
-				if err := a.state.setRetries(a.state.pinRetries, before); err != nil {
+				if err := a.state.commit(undo); err != nil {
 					return err
 				}
 			}

@@ -12,7 +12,7 @@ import (
 
 func TestTokenUsingUV(t *testing.T) {
 	var c counter
-	key := newKey(t, Config{BuiltInUV: UVConfigured, NoClientPIN: true, Verification: c.person})
+	key := newKey(t, Config{BuiltInUV: UVConfigured, NoClientPIN: true, NoUVBioEnroll: true, NoUVAcfg: true, Verification: c.person})
 	cred := key.make(residentKey(), withToken(ctap.CmdMakeCredential, pin.Two, key.uvToken(permMC)))
 	key.wantFlags(cred, flagUP|flagUV|flagAT)
 	want := Prompt{Command: ctap.CmdClientPIN, Verification: true, RPID: testRPID}
@@ -31,7 +31,7 @@ func TestTokenUsingUV(t *testing.T) {
 		"permissions 0":   {params{9: 0}, ctap.StatusInvalidParameter},
 		"be":              {params{9: 8}, ctap.StatusUnauthorizedPermission},
 		"acfg":            {params{9: 32}, ctap.StatusUnauthorizedPermission},
-		"pcmr":            {params{9: 64}, ctap.StatusUnauthorizedPermission},
+		"pcmr besides mc": {params{9: 65}, ctap.StatusUnauthorizedPermission},
 	} {
 		request, _ := key.uvTokenRequest(permMC)
 		if status, _ := key.call(ctap.CmdClientPIN, merge(request, []params{test.change})); status != test.want {

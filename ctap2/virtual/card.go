@@ -40,12 +40,15 @@ const (
 	swWrongLength         = 0x6700
 	swChainingUnsupported = 0x6884
 	swConditions          = 0x6985
+	swNotAllowed          = 0x6986
+	swWrongData           = 0x6A80
 	swNotFound            = 0x6A82
 	swWrongP1P2           = 0x6A86
 	swWrongParameters     = 0x6B00 // GET RESPONSE's word for it
 	swWrongLe             = 0x6C00 // the low byte says the right one
 	swUnknownINS          = 0x6D00
 	swUnknownCLA          = 0x6E00
+	swInternal            = 0x6F00
 )
 
 const (
@@ -87,8 +90,8 @@ type CardConfig struct {
 // nobody holds still. They combine freely; the zero value has none. Numbers are
 // those of the list of quirks that this library was built against.
 type CardFaults struct {
-	// ClaimU2F has SELECT answer "U2F_V2", as a card does that speaks U2F
-	// besides. This one does not (quirk 14).
+	// ClaimU2F has SELECT answer "U2F_V2" though the key does not speak U2F
+	// (quirk 14).
 	ClaimU2F bool
 
 	// ChainSelect has SELECT answer with no data and 61xx (quirk 14).
@@ -130,8 +133,11 @@ type CardFaults struct {
 
 // A Card is an authenticator on a card reader that exists only in this program.
 // It speaks CTAP over ISO/IEC 7816-4 (CTAP 2.3 §11.3): SELECT, NFCCTAP_MSG,
-// NFCCTAP_GETRESPONSE and NFCCTAP_CONTROL, in commands of short and extended
-// length and in chains of them. U2F's commands are refused with SW 6D00.
+// NFCCTAP_GETRESPONSE, NFCCTAP_CONTROL and, as they are, U2F's commands; of short
+// and extended length, and in chains of them. SELECT answers "U2F_V2" if the key
+// speaks U2F, be it besides CTAP2, and "FIDO_2_0" if not (§11.3.3). A key
+// without U2F refuses U2F's commands with SW 6D00; one of U2F alone refuses all
+// of NFCCTAP, which are of a class that it does not know, with SW 6E00.
 //
 // The person is asked for a touch as over USB: a key whose user presence is
 // the tap itself is one whose Person is Touch.
@@ -147,6 +153,7 @@ type Card struct {
 	turn     chan struct{}
 	selected bool
 	request  []byte       // of a chain that is not complete
+	last     [2]byte      // CLA and INS of the last command
 	response []byte       // what GET RESPONSE will fetch
 	held     *cardHeld    // what WrongLe keeps back
 	running  *cardCommand // what NFCCTAP_GETRESPONSE asks about; nil if there is nothing
@@ -163,7 +170,9 @@ type Card struct {
 // cardCore is what the Card needs of an Authenticator.
 type cardCore interface {
 	Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error)
+	msg(ctx context.Context, cmd *commandAPDU) (data []byte, word uint16, err error)
 	PowerCycle()
+	protocols() (u2f, ctap2 bool)
 	deselect()
 }
 
@@ -193,7 +202,7 @@ type cardHeld struct{ command, answer []byte }
 // Config.Transports should say "nfc". An authenticator should not be on two
 // readers, or on a reader and in a USB port, at a time.
 func (a *Authenticator) Tap(config CardConfig) *Card {
-	return newCard(a, config)
+	return newCard(port{a, transportNFC}, config)
 }
 
 func newCard(core cardCore, config CardConfig) *Card {
@@ -208,14 +217,14 @@ func newCard(core cardCore, config CardConfig) *Card {
 	return c
 }
 
-// deselect ends what outlives no selection of the applet: the token and the
-// assertions still to be got. The wrong PINs in a row stay, or selecting would
+// deselect ends what outlives no selection of the applet: the token and what
+// is still to be got of assertions and enumerations. The wrong PINs in a row stay, or selecting would
 // be a way around the block that only a power cycle lifts (§6.5.2.2).
 func (a *Authenticator) deselect() {
 	a.turn <- struct{}{}
 	defer func() { <-a.turn }()
 	a.stopUsingToken()
-	a.forgetAssertions()
+	a.forgetSequences()
 }
 
 var (
@@ -456,9 +465,12 @@ func (c *Card) process(t *cardTurn) ([]byte, error) {
 	chained := t.class&cardCLAChain != 0
 	t.class &^= cardCLAChain
 	isCTAP := t.class == cardCLACTAP
-	if !isCTAP || t.instruction != cardMsg {
+	u2f, ctap2 := c.core.protocols()
+	isU2F := !isCTAP && t.instruction >= u2fRegister && t.instruction <= u2fVersion
+	if c.last != [2]byte{t.class, t.instruction} {
 		c.request = nil
 	}
+	c.last = [2]byte{t.class, t.instruction}
 	if !isCTAP || t.instruction != cardPoll {
 		c.abandon()
 	}
@@ -466,9 +478,9 @@ func (c *Card) process(t *cardTurn) ([]byte, error) {
 	c.response = nil
 
 	switch {
-	case !isCTAP && t.class != cardCLA:
+	case !isCTAP && t.class != cardCLA, isCTAP && !ctap2:
 		return statusWord(swUnknownCLA), nil
-	case chained && !(isCTAP && t.instruction == cardMsg):
+	case chained && !(isCTAP && t.instruction == cardMsg) && !(isU2F && u2f):
 		return statusWord(swChainingUnsupported), nil
 	case !isCTAP && t.instruction == cardSelect:
 		return c.selectApplet(t), nil
@@ -476,6 +488,8 @@ func (c *Card) process(t *cardTurn) ([]byte, error) {
 		return statusWord(swConditions), nil
 	case t.instruction == cardGetResponse:
 		return c.getResponse(t, response), nil
+	case isU2F:
+		return c.u2f(t, chained)
 	case isCTAP && t.instruction == cardMsg:
 		return c.message(t, chained)
 	case isCTAP && t.instruction == cardPoll && !t.faults.NoStatusUpdates:
@@ -497,9 +511,9 @@ func (c *Card) selectApplet(t *cardTurn) []byte {
 	}
 	c.core.deselect()
 	c.selected = true
-	version := []byte("FIDO_2_0")
-	if t.faults.ClaimU2F {
-		version = []byte("U2F_V2")
+	version := []byte(versionFIDO2)
+	if u2f, _ := c.core.protocols(); u2f || t.faults.ClaimU2F {
+		version = []byte(versionU2F)
 	}
 	if t.faults.ChainSelect {
 		c.response = version
@@ -559,23 +573,49 @@ func (c *Card) deliver(t *cardTurn, data []byte) []byte {
 
 // message is NFCCTAP_MSG (§11.3.7.1), or one command of a chain of it.
 func (c *Card) message(t *cardTurn, chained bool) ([]byte, error) {
+	if t.p1&^cardMsgUpdates != 0 || t.p2 != 0 {
+		c.request = nil
+		return statusWord(swWrongP1P2), nil
+	}
+	if response := c.assemble(t, chained); response != nil {
+		return response, nil
+	}
+	c.start(t.field, t.data)
+	return c.await(t, t.p1&cardMsgUpdates != 0 && !t.faults.NoStatusUpdates)
+}
+
+// assemble puts what came before in a chain in front of a command's data. It
+// returns the response to a command that is not the last of its chain, and to
+// one that is not a part of it.
+func (c *Card) assemble(t *cardTurn, chained bool) []byte {
 	request := c.request
 	c.request = nil
-	switch {
-	case t.p1&^cardMsgUpdates != 0 || t.p2 != 0:
-		return statusWord(swWrongP1P2), nil
-	case len(request)+len(t.data) > maxCardRequest:
-		return statusWord(swWrongLength), nil
-	case chained && t.le > 0 && t.faults.RefuseLeInChain:
-		return statusWord(swWrongLength), nil
+	if len(request)+len(t.data) > maxCardRequest || chained && t.le > 0 && t.faults.RefuseLeInChain {
+		return statusWord(swWrongLength)
 	}
-	request = append(request, t.data...)
+	t.data = append(request, t.data...)
 	if chained {
-		c.request = request
-		return statusWord(swOK), nil
+		c.request = t.data
+		return statusWord(swOK)
 	}
-	c.start(t.field, request)
-	return c.await(t, t.p1&cardMsgUpdates != 0 && !t.faults.NoStatusUpdates)
+	return nil
+}
+
+// u2f is a U2F command, or one command of a chain of it. It waits for nobody.
+func (c *Card) u2f(t *cardTurn, chained bool) ([]byte, error) {
+	if response := c.assemble(t, chained); response != nil {
+		return response, nil
+	}
+	data, word, err := c.core.msg(t.field, &t.commandAPDU)
+	switch {
+	case t.field.Err() != nil:
+		return nil, context.Cause(t.field)
+	case err != nil:
+		return nil, err
+	case word != swOK:
+		return statusWord(word), nil
+	}
+	return c.deliver(t, data), nil
 }
 
 // poll is NFCCTAP_GETRESPONSE (§11.3.7.2).

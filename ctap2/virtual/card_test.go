@@ -22,6 +22,20 @@ type cardStub struct{ coreStub }
 
 func (c *cardStub) deselect() { c.note("deselect") }
 
+// msg answers U2F_REGISTER with as many bytes as it says, U2F_AUTHENTICATE with
+// its data, and U2F_VERSION not at all.
+func (c *cardStub) msg(_ context.Context, cmd *commandAPDU) ([]byte, uint16, error) {
+	switch {
+	case !c.u2f:
+		return nil, swUnknownINS, nil
+	case cmd.instruction == u2fRegister:
+		return make([]byte, binary.BigEndian.Uint16(append(cmd.data, 0, 0))), swOK, nil
+	case cmd.instruction == u2fAuthenticate:
+		return bytes.Clone(cmd.data), swOK, nil
+	}
+	return nil, 0, errors.New("stub")
+}
+
 func (c *cardStub) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
 	if len(message) == 0 {
 		return []byte{ctap.StatusInvalidLength}, nil
@@ -88,6 +102,7 @@ func (r reader) expectGone(t *testing.T) {
 const (
 	apduSelect  = "00a40400 08 a0000006472f0001 00"
 	selectFIDO2 = "> " + apduSelect + "\n< 4649444f5f325f30 9000\n"
+	selectU2F   = "> " + apduSelect + "\n< 5532465f5632 9000\n"
 )
 
 func TestParseAPDU(t *testing.T) {
@@ -141,9 +156,11 @@ func TestParseAPDU(t *testing.T) {
 
 func TestCardConversations(t *testing.T) {
 	for _, test := range []struct {
-		name   string
-		config CardConfig
-		script string
+		name    string
+		config  CardConfig
+		u2f     bool
+		noCTAP2 bool
+		script  string
 	}{
 		{name: "selection", script: `
 			> 00a40400 08 a0000006472f0001       // without Le
@@ -361,6 +378,102 @@ func TestCardConversations(t *testing.T) {
 			> 80100000 01 01 00                  // it is gone
 			< 0001 9000
 		`},
+		{name: "U2F besides CTAP2", u2f: true, script: `
+			> 00030000 00                        // nothing is selected
+			< 6985
+			` + selectU2F + `
+			> 00020300 02 aabb                   // without Le
+			< aabb 9000
+			> 00020300 000002 aabb 0000
+			< aabb 9000
+			> 00010000 02 0101 00                // 257 bytes
+			< 00*256 6101
+			> 00c00000 01
+			< 00 9000
+			> 00010000 000002 0101 0000
+			< 00*257 9000
+			> 00010000 000002 0101 0100
+			< 00*256 6101
+			> 00c00000 000000
+			< 00 9000
+			> 80100000 01 01 00
+			< 0001 9000
+			> 80020300 01 aa 00                  // of the other class
+			< 6d00
+			> 00000000
+			< 6d00
+			> 00040000
+			< 6d00
+		`},
+		{name: "chains of U2F", u2f: true, script: selectU2F + `
+			> 10020300 ff aa*255
+			< 9000
+			> 00020300 01 bb 00
+			< aa*255 bb 9000
+			> 10020300 01 aa
+			< 9000
+			> 00010000 02 0001                   // another command
+			< 00 9000
+			> 10020300 01 aa
+			< 9000
+			> 80100000 01 01 00
+			< 0001 9000
+			> 90100000 01 01
+			< 9000
+			> 00020300 01 bb
+			< bb 9000
+			> 10020300 00ffff aa*65535
+			< 9000
+			> 10020300 01 bb
+			< 6700
+			> 00020300 01 bb                     // it is gone
+			< bb 9000
+		`},
+		{name: "a U2F command ends what was not over", u2f: true, script: selectU2F + `
+			> 80108000 01 05 00
+			< 02 9100
+			> 00020300 01 bb
+			< bb 9000
+			> 80110000 00
+			< 6985
+			> 80100000 03 020101 00
+			< 00*256 6101
+			> 00020300 01 bb
+			< bb 9000
+			> 80c00000 00
+			< 6985
+		`},
+		{name: "U2F alone", u2f: true, noCTAP2: true, script: `
+			> 80100000 01 04 00
+			< 6e00
+			` + selectU2F + `
+			> 80100000 01 04 00
+			< 6e00
+			> 90100000 01 04
+			< 6e00
+			> 80110000 00
+			< 6e00
+			> 80120100
+			< 6e00
+			> 00010000 02 0101 00
+			< 00*256 6101
+			> 80c00000 01                        // which ends it
+			< 6e00
+			> 00c00000 01
+			< 6985
+			> 00020300 02 aabb 00
+			< aabb 9000
+		`},
+		{name: "quirk 16, in U2F", u2f: true, config: CardConfig{Faults: CardFaults{WrongLe: true, RefuseLeInChain: true}}, script: `
+			> 00a40400 08 a0000006472f0001 06
+			< 5532465f5632 9000
+			> 00020300 02 aabb 00
+			< 6c02
+			> 00020300 02 aabb 02
+			< aabb 9000
+			> 10020300 01 aa 00
+			< 6700
+		`},
 		{name: "quirk 14: SELECT answers 61xx", config: CardConfig{Faults: CardFaults{ChainSelect: true}}, script: `
 			> 00a40400 08 a0000006472f0001 00
 			< 6108
@@ -520,7 +633,7 @@ func TestCardConversations(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				card := newCard(&cardStub{}, test.config)
+				card := newCard(&cardStub{coreStub{u2f: test.u2f, noCTAP2: test.noCTAP2}}, test.config)
 				defer card.Remove()
 				reader{t, card}.run(t, test.script)
 			})
@@ -757,7 +870,11 @@ func TestCardAuthenticator(t *testing.T) {
 	for _, p := range []cardPlatform{{}, {extended: true}, {updates: cardMsgUpdates}, {extended: true, updates: cardMsgUpdates}} {
 		t.Run(fmt.Sprintf("extended=%v,updates=%02x", p.extended, p.updates), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				key := newKey(t, Config{PIN: testPIN, Transports: []string{"nfc"}, Presence: TouchAfter(3 * time.Second)})
+				// Without what getInfo encrypts anew each time.
+				key := newKey(t, Config{
+					PIN: testPIN, NoU2F: true, NoPersistentCredMgmtRO: true,
+					Transports: []string{"nfc"}, Presence: TouchAfter(3 * time.Second),
+				})
 				p.reader = reader{t, key.Tap(CardConfig{})}
 				defer p.Remove()
 				p.run(t, selectFIDO2)
@@ -787,7 +904,7 @@ func TestCardAuthenticator(t *testing.T) {
 
 func TestCardCancelsTouch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		key := newKey(t, Config{Presence: Ignore})
+		key := newKey(t, Config{Presence: Ignore, NoU2F: true})
 		r := reader{t, key.Tap(CardConfig{})}
 		defer r.Remove()
 		r.run(t, selectFIDO2+`
@@ -810,7 +927,7 @@ func TestCardCancelsTouch(t *testing.T) {
 // after three wrong PINs ends with the power alone.
 func TestCardReselection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		key := newKey(t, Config{PIN: testPIN})
+		key := newKey(t, Config{PIN: testPIN, NoU2F: true})
 		card := key.Tap(CardConfig{})
 		defer card.Remove()
 		r := reader{t, card}
@@ -849,7 +966,7 @@ func TestCardReselection(t *testing.T) {
 // The person takes the card away instead of touching it, or resets it.
 func TestCardPersonRemoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		key := newKey(t, Config{})
+		key := newKey(t, Config{NoU2F: true})
 		card := key.Tap(CardConfig{})
 		r := reader{t, card}
 		for _, end := range []func(){card.Remove, func() { card.Reset() }} {
@@ -872,7 +989,7 @@ func TestCardPersonRemoves(t *testing.T) {
 }
 
 func TestCardOfClosedKey(t *testing.T) {
-	key := newKey(t, Config{})
+	key := newKey(t, Config{NoU2F: true})
 	r := reader{t, key.Tap(CardConfig{})}
 	r.run(t, selectFIDO2)
 	if err := key.Close(); err != nil {

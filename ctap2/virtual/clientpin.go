@@ -84,14 +84,14 @@ func (a *Authenticator) clientPIN(op *operation, params []byte) (reply, error) {
 	case sub == ctap.PINChangePIN && hasPIN:
 		return nil, a.changePIN(r)
 	case sub == ctap.PINGetPINToken && hasPIN:
-		return a.getPINToken(r)
+		return a.getPINToken(op, r)
 	case sub == ctap.PINGetTokenUsingUV && hasUV && hasToken:
 		return a.getTokenUsingUV(op, r)
-	case sub == ctap.PINGetUVRetries && hasUV && a.cfg.Level >= CTAP21:
+	case sub == ctap.PINGetUVRetries && hasUV && a.cfg.Level >= CTAP21PRE:
 		return reply{pinUVRetriesLeft: a.state.uvRetries}, nil
 	case sub == ctap.PINGetTokenUsingPIN && hasPIN && hasToken:
-		return a.getTokenUsingPIN(r)
-	case a.cfg.Level == CTAP20: // had no status for it
+		return a.getTokenUsingPIN(op, r)
+	case a.cfg.Level < CTAP21: // had no status for it
 		return nil, refusal(ctap.StatusInvalidParameter)
 	}
 	return nil, refusal(ctap.StatusInvalidSubcommand)
@@ -200,9 +200,10 @@ func (a *Authenticator) decryptNewPIN(secret *pin.SharedSecret, newPINEnc []byte
 	}
 	newPIN := pin.NewSecret(bytes.Clone(bytes.TrimRight(padded, "\x00")))
 	clear(padded)
-	// The upper limit, and that it be UTF-8 without a zero byte inside, are the
-	// additional constraints that a key may have.
-	if pin.Check(newPIN, a.cfg.MinPINLength, 0) != nil {
+	// The upper limit, that it be UTF-8 without a zero byte inside, and the
+	// complexity policy are the additional constraints that a key may have.
+	if pin.Check(newPIN, a.state.settings.MinPINLength, a.cfg.MaxPINLength) != nil ||
+		a.state.settings.PINComplexityPolicy && trivial(newPIN) {
 		newPIN.Wipe()
 		return pin.Secret{}, refusal(ctap.StatusPINPolicyViolation)
 	}
@@ -239,7 +240,9 @@ func (a *Authenticator) changePIN(r *clientPINRequest) error {
 	if a.state.pin.ForceChange && subtle.ConstantTimeCompare(newHash.Bytes(), a.state.pin.Hash) == 1 {
 		return refusal(ctap.StatusPINPolicyViolation)
 	}
-	if err := a.state.setPIN(newPIN); err != nil {
+	// Step 20 is resetPersistentPinUvAuthToken. It happens with the change of
+	// the PIN or not at all: a crash must not leave the old token behind it.
+	if err := a.state.setPIN(newPIN, newPersistentToken()); err != nil {
 		return err
 	}
 	a.stopUsingToken()
@@ -272,7 +275,7 @@ func (a *Authenticator) checkPIN(p pin.Protocol, secret *pin.SharedSecret, pinHa
 	clear(hash)
 	if match {
 		a.volatile.mismatches = 0
-		return a.state.setRetries(ctap.PINMaxRetries, maxUVRetries)
+		return a.state.resetRetries()
 	}
 	a.volatile.mismatches++
 	if err := a.regenerate(p); err != nil {
@@ -288,7 +291,7 @@ func (a *Authenticator) checkPIN(p pin.Protocol, secret *pin.SharedSecret, pinHa
 }
 
 // getPINToken is the superseded getPinToken (§6.5.5.7.1).
-func (a *Authenticator) getPINToken(r *clientPINRequest) (reply, error) {
+func (a *Authenticator) getPINToken(op *operation, r *clientPINRequest) (reply, error) {
 	p, err := a.needProtocol(r, r.keyAgreement != nil, r.pinHashEnc != nil)
 	if err != nil {
 		return nil, err
@@ -300,21 +303,21 @@ func (a *Authenticator) getPINToken(r *clientPINRequest) (reply, error) {
 	if !a.cfg.NoMCGAPermissionsWithClientPIN {
 		permissions = ctap.PermissionMakeCredential | ctap.PermissionGetAssertion
 	}
-	return a.tokenForPIN(p, r, refusal(ctap.StatusPINInvalid), permissions)
+	return a.tokenForPIN(op, p, r, refusal(ctap.StatusPINInvalid), permissions)
 }
 
 // getTokenUsingPIN is getPinUvAuthTokenUsingPinWithPermissions (§6.5.5.7.2).
-func (a *Authenticator) getTokenUsingPIN(r *clientPINRequest) (reply, error) {
+func (a *Authenticator) getTokenUsingPIN(op *operation, r *clientPINRequest) (reply, error) {
 	p, permissions, err := a.needPermissions(r, false, r.pinHashEnc != nil)
 	if err != nil {
 		return nil, err
 	}
-	return a.tokenForPIN(p, r, refusal(ctap.StatusPINPolicyViolation), permissions)
+	return a.tokenForPIN(op, p, r, refusal(ctap.StatusPINPolicyViolation), permissions)
 }
 
 // tokenForPIN is what both have in common; mustChange is what they answer if
 // the PIN has to be changed first.
-func (a *Authenticator) tokenForPIN(p pin.Protocol, r *clientPINRequest, mustChange error, permissions uint64) (reply, error) {
+func (a *Authenticator) tokenForPIN(op *operation, p pin.Protocol, r *clientPINRequest, mustChange error, permissions uint64) (reply, error) {
 	if err := a.pinUsable(); err != nil {
 		return nil, err
 	}
@@ -329,13 +332,18 @@ func (a *Authenticator) tokenForPIN(p pin.Protocol, r *clientPINRequest, mustCha
 	if a.state.pin.ForceChange {
 		return nil, mustChange
 	}
-	return a.newToken(p, secret, false, permissions, r.rpID)
+	return a.newToken(op, p, secret, false, permissions, r.rpID)
 }
 
-// newToken issues a token and returns it encrypted.
-func (a *Authenticator) newToken(p pin.Protocol, secret *pin.SharedSecret, userIsPresent bool, permissions uint64, rpID *string) (reply, error) {
-	t := a.issueToken(p, userIsPresent, permissions, rpID)
-	encrypted, err := secret.Encrypt(t.value.Bytes())
+// newToken issues a token and returns it encrypted. The one that pcmr is asked
+// for is there already, and leaves the one in use alone (§6.5.5.7.2 step 12,
+// §6.5.5.7.3 step 11).
+func (a *Authenticator) newToken(op *operation, p pin.Protocol, secret *pin.SharedSecret, userIsPresent bool, permissions uint64, rpID *string) (reply, error) {
+	value := a.state.persistentToken
+	if permissions != ctap.PermissionPersistentCredentialMgmtRO {
+		value = a.issueToken(op, p, userIsPresent, permissions, rpID).value
+	}
+	encrypted, err := secret.Encrypt(value.Bytes())
 	if err != nil {
 		return nil, err
 	}
@@ -348,7 +356,7 @@ func (a *Authenticator) getTokenUsingUV(op *operation, r *clientPINRequest) (rep
 	if err != nil {
 		return nil, err
 	}
-	if a.cfg.BuiltInUV != UVConfigured {
+	if !a.uvConfigured() {
 		return nil, refusal(ctap.StatusNotAllowed)
 	}
 	if a.state.uvRetries == 0 {
@@ -375,7 +383,7 @@ func (a *Authenticator) getTokenUsingUV(op *operation, r *clientPINRequest) (rep
 	case err != nil:
 		return nil, err
 	}
-	return a.newToken(p, secret, true, permissions, r.rpID)
+	return a.newToken(op, p, secret, true, permissions, r.rpID)
 }
 
 // needsRPID are the permissions that are for one relying party (§6.5.5.7).
@@ -399,6 +407,9 @@ func (a *Authenticator) needPermissions(r *clientPINRequest, usingUV bool, prese
 	if requested&^a.authorizedPermissions(usingUV) != 0 {
 		return 0, 0, refusal(ctap.StatusUnauthorizedPermission)
 	}
+	if pcmr := uint64(ctap.PermissionPersistentCredentialMgmtRO); requested&pcmr != 0 && requested != pcmr {
+		return 0, 0, refusal(ctap.StatusUnauthorizedPermission)
+	}
 	return p, requested, nil
 }
 
@@ -413,12 +424,28 @@ func (a *Authenticator) definedPermissions() uint64 {
 	return defined
 }
 
-// authorizedPermissions are those that a token can have (§6.5.5.7.2 step 4,
-// §6.5.5.7.3 step 4). The others take options of commands that this key does
-// not have.
+// authorizedPermissions are those that a token can have, by the options of
+// getInfo (§6.5.5.7.2 step 4, §6.5.5.7.3 step 4).
 func (a *Authenticator) authorizedPermissions(usingUV bool) uint64 {
-	if !usingUV && a.cfg.NoMCGAPermissionsWithClientPIN {
-		return 0
+	o := a.options()
+	var authorized uint64
+	if usingUV || !o[optionNoMCGAPermissions] {
+		authorized |= ctap.PermissionMakeCredential | ctap.PermissionGetAssertion
 	}
-	return ctap.PermissionMakeCredential | ctap.PermissionGetAssertion
+	if o[optionCredMgmt] {
+		authorized |= ctap.PermissionCredentialManagement
+	}
+	if o[optionPerCredMgmtRO] {
+		authorized |= ctap.PermissionPersistentCredentialMgmtRO
+	}
+	if o[optionLargeBlobs] {
+		authorized |= ctap.PermissionLargeBlobWrite
+	}
+	if _, supported := o[optionBioEnroll]; supported && !usingUV || o[optionUVBioEnroll] {
+		authorized |= ctap.PermissionBioEnrollment
+	}
+	if o[optionAuthnrCfg] && !usingUV || o[optionUVAcfg] {
+		authorized |= ctap.PermissionAuthenticatorConfig
+	}
+	return authorized
 }

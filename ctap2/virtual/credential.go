@@ -31,12 +31,28 @@ type credential struct {
 	created      uint64 // counts up; 0 if it was not stored
 	key          signingKey
 	protect      protectionPolicy
+	credBlob     []byte           // nil if there is none
+	largeBlobKey []byte           // nil if the credential was made without
+	largeBlob    *storedLargeBlob // nil if the credential was made without
+	payment      bool             // made with thirdPartyPayment
 }
 
 // user is a PublicKeyCredentialUserEntity. Names that are absent are nil.
 type user struct {
 	id                []byte
 	name, displayName *string
+}
+
+// entity returns an account as answers have it.
+func (u user) entity() map[string]any {
+	entity := map[string]any{"id": u.id}
+	if u.name != nil {
+		entity["name"] = *u.name
+	}
+	if u.displayName != nil {
+		entity["displayName"] = *u.displayName
+	}
+	return entity
 }
 
 // maxNameLength is how many bytes of a name are stored, the fewest that are
@@ -70,6 +86,10 @@ type credentialRecord struct {
 	Algorithm    cose.Algorithm   `cbor:"8,keyasint"`
 	Key          []byte           `cbor:"9,keyasint"`
 	Protect      protectionPolicy `cbor:"10,keyasint,omitempty"`
+	CredBlob     []byte           `cbor:"11,keyasint,omitempty"`
+	LargeBlobKey []byte           `cbor:"12,keyasint,omitempty"`
+	LargeBlob    *storedLargeBlob `cbor:"13,keyasint,omitempty"`
+	Payment      bool             `cbor:"14,keyasint,omitempty"`
 }
 
 func (c *credential) record() (record, error) {
@@ -88,6 +108,10 @@ func (c *credential) record() (record, error) {
 		Algorithm:    c.key.algorithm,
 		Key:          key,
 		Protect:      c.protect,
+		CredBlob:     c.credBlob,
+		LargeBlobKey: c.largeBlobKey,
+		LargeBlob:    c.largeBlob,
+		Payment:      c.payment,
 	})
 	return record{Kind: kindCredential, Key: c.id, Value: value}, err
 }
@@ -111,6 +135,10 @@ func parseCredentialRecord(id, value []byte) (*credential, error) {
 		created:      r.Created,
 		key:          key,
 		protect:      r.Protect,
+		credBlob:     r.CredBlob,
+		largeBlobKey: r.LargeBlobKey,
+		largeBlob:    r.LargeBlob,
+		payment:      r.Payment,
 	}, nil
 }
 
@@ -123,11 +151,12 @@ type sealed struct {
 	Algorithm cose.Algorithm   `cbor:"1,keyasint"`
 	Key       []byte           `cbor:"2,keyasint"`
 	Protect   protectionPolicy `cbor:"3,keyasint,omitempty"`
+	Payment   bool             `cbor:"4,keyasint,omitempty"`
 }
 
 // sealedOverhead is how much longer a sealed ID is than the private key in it,
 // at most: nonce, tag, and the CBOR around the key.
-const sealedOverhead = 12 + 16 + 9
+const sealedOverhead = 12 + 16 + 11
 
 // credentialIDLength returns how long the ID of a credential can be.
 func credentialIDLength(alg cose.Algorithm) int {
@@ -147,7 +176,7 @@ func (s *state) seal(c *credential) error {
 	if err != nil {
 		return err
 	}
-	plaintext, err := cbor.Marshal(sealed{c.key.algorithm, key, c.protect})
+	plaintext, err := cbor.Marshal(sealed{c.key.algorithm, key, c.protect, c.payment})
 	if err != nil {
 		return err
 	}
@@ -184,7 +213,7 @@ func (s *state) unseal(id []byte, rpIDHash [32]byte) *credential {
 	if err != nil {
 		return nil
 	}
-	return &credential{id: bytes.Clone(id), rpIDHash: rpIDHash, key: key, protect: v.Protect}
+	return &credential{id: bytes.Clone(id), rpIDHash: rpIDHash, key: key, protect: v.Protect, payment: v.Payment}
 }
 
 func (s *state) sealer() (cipher.AEAD, error) {
@@ -232,7 +261,11 @@ func (s *state) store(c *credential, capacity int) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return true, s.commit(append(recs, rec)...)
+	err = s.commit(append(recs, rec)...)
+	if errors.Is(err, errJournalFull) {
+		return false, nil
+	}
+	return true, err
 }
 
 // A signingKey is a private key and the algorithm it is for.
@@ -330,6 +363,16 @@ func (k signingKey) coseKey() ([]byte, error) {
 		return nil, err
 	}
 	return key.MarshalCBOR()
+}
+
+// point returns the public key of an elliptic curve as SEC 1 has it, not
+// compressed.
+func (k signingKey) point() ([]byte, error) {
+	public, ok := k.Public().(*ecdsa.PublicKey)
+	if !ok {
+		return nil, errCannotSign
+	}
+	return public.Bytes()
 }
 
 // randomBytes returns n random bytes.

@@ -18,7 +18,7 @@ const (
 // credProtect is the extension "credProtect" (§12.1).
 var credProtect = extension{
 	id:    "credProtect",
-	since: CTAP21,
+	since: CTAP21PRE,
 	makeCredential: func(_ *Authenticator, mc *newCredential, input cbor.RawMessage) (any, error) {
 		d := inputDecoder(input)
 		policy := d.Uint()

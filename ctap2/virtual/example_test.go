@@ -39,3 +39,27 @@ func Example() {
 	// keepalive 2
 	// status 0x00
 }
+
+// Programs meet many kinds of keys. One of them has never heard of CTAP2, to
+// whose authenticatorGetInfo, 0x04, it answers CTAP1_ERR_INVALID_COMMAND.
+func ExampleProfile() {
+	for _, profile := range virtual.Profiles() {
+		key, err := virtual.New(profile.Config())
+		if err != nil {
+			log.Fatal(err)
+		}
+		answer, err := key.Exchange(context.Background(), []byte{0x04}, nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%v: status %#02x\n", profile, answer[0])
+		key.Close()
+	}
+	// Output:
+	// u2f: status 0x01
+	// ctap2.0: status 0x00
+	// ctap2.1-pre: status 0x00
+	// ctap2.1: status 0x00
+	// ctap2.3: status 0x00
+	// enterprise: status 0x00
+}

@@ -23,7 +23,8 @@ const (
 	// ever heard of (quirk 23).
 	UnknownMembers
 	// NullMember: a member that the answer must have is null (quirk 24): the
-	// AAGUID of getInfo, authData, the first member of clientPIN's answers.
+	// AAGUID of getInfo, authData, the first member of clientPIN's,
+	// credentialManagement's and largeBlobs' answers.
 	NullMember
 	// MissingMember: that member is not there (quirk 24).
 	MissingMember
@@ -69,6 +70,19 @@ const (
 	// RefuseTransports: transports in an allowList or an excludeList are
 	// refused with INVALID_PARAMETER (quirk 40).
 	RefuseTransports
+	// WrongLargeBlobDigest: what largeBlobs returns does not end with the
+	// digest of what comes before. Platforms take it for an empty array.
+	WrongLargeBlobDigest
+	// LongLargeBlobFragment: largeBlobs returns a byte more than it was asked
+	// for, even if there is none.
+	LongLargeBlobFragment
+	// WrongLengthForHandle: U2F_AUTHENTICATE answers 6700 in place of 6A80 to a
+	// key handle that is not one of the key's (quirk 43).
+	WrongLengthForHandle
+	// ZeroTotals: where authenticatorCredentialManagement has no relying party
+	// or no credential to list, it says so with a total of 0 and not with
+	// NO_CREDENTIALS (quirk 41).
+	ZeroTotals
 )
 
 func (f Fault) has(fault Fault) bool { return f&fault != 0 }
@@ -86,6 +100,28 @@ func (f Fault) disturb(d *authenticatorData) {
 			d.outputs[unaskedExtension] = true
 		}
 	}
+}
+
+// disturbLargeBlobs brings the faults into a serialized large-blob array, which
+// stays as it is.
+func (f Fault) disturbLargeBlobs(array []byte) []byte {
+	if !f.has(WrongLargeBlobDigest) {
+		return array
+	}
+	array = bytes.Clone(array)
+	array[len(array)-1] ^= 1
+	return array
+}
+
+// disturbFragment brings the faults into a part of it of which length bytes were
+// asked for.
+func (f Fault) disturbFragment(fragment []byte, length uint64) []byte {
+	if !f.has(LongLargeBlobFragment) {
+		return fragment
+	}
+	long := make([]byte, length+1)
+	copy(long, fragment)
+	return long
 }
 
 const (
@@ -139,11 +175,14 @@ func (f Fault) omit(op *operation, answer reply) {
 			delete(answer, infoMaxCredentialIDLength)
 			delete(answer, infoAlgorithms)
 		}
-	case ctap.CmdClientPIN:
-		needed = pinUVRetriesLeft
+	case ctap.CmdClientPIN, ctap.CmdBioEnrollment, ctap.CmdBioEnrollmentPreview,
+		ctap.CmdCredentialManagement, ctap.CmdCredentialManagementPreview:
+		needed = unknownKey
 		for key := range answer {
 			needed = min(needed, key)
 		}
+	case ctap.CmdLargeBlobs:
+		needed = largeBlobsConfig
 	case ctap.CmdGetAssertion, ctap.CmdGetNextAssertion:
 		if f.has(OmitCredential) && op.lone {
 			delete(answer, assertionCredential)

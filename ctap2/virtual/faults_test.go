@@ -116,8 +116,8 @@ func TestFaultMembers(t *testing.T) {
 
 // Whatever is the matter with a key, it answers, and with CBOR.
 func TestFaultPairs(t *testing.T) {
-	for first := Fault(1); first <= RefuseTransports; first <<= 1 {
-		for second := first; second <= RefuseTransports; second <<= 1 {
+	for first := Fault(1); first <= ZeroTotals; first <<= 1 {
+		for second := first; second <= ZeroTotals; second <<= 1 {
 			key := newKey(t, Config{Faults: first | second})
 			exchange := func(command byte, parameters any) {
 				t.Helper()
@@ -138,6 +138,7 @@ func TestFaultPairs(t *testing.T) {
 			exchange(ctap.CmdGetAssertion, assertRequest(allow(key.state.credentials[0].id)))
 			exchange(ctap.CmdClientPIN, params{1: 2, subCommand: ctap.PINGetRetries})
 			exchange(ctap.CmdClientPIN, params{1: 2, subCommand: ctap.PINGetKeyAgreement})
+			exchange(ctap.CmdLargeBlobs, params{1: 17, 3: 0})
 			exchange(ctap.CmdSelection, nil)
 			exchange(ctap.CmdReset, nil)
 		}
@@ -215,4 +216,36 @@ func TestFaultRequests(t *testing.T) {
 	param = withToken(ctap.CmdMakeCredential, pin.Two, key.token(pin.Two, permMC, testRPID))
 	cred := key.make(param, params{7: names{"uv": true, "up": true}})
 	key.wantFlags(cred, flagUP|flagUV|flagAT)
+}
+
+func TestFaultLargeBlobs(t *testing.T) {
+	array := serialized(1, 60)
+	get := func(key *platform, n, offset int) []byte {
+		t.Helper()
+		return value[[]byte](t, key.ok(ctap.CmdLargeBlobs, params{1: n, 3: offset}), largeBlobsConfig)
+	}
+	key := newKey(t, Config{Faults: WrongLargeBlobDigest})
+	if got := get(key, 17, 0); len(got) != 17 || validLargeBlobArray(got) {
+		t.Errorf("array %x", got)
+	}
+	key.ok(ctap.CmdLargeBlobs, fragment(array, 0, 60))
+	if got := get(key, 100, 0); len(got) != 60 || validLargeBlobArray(got) {
+		t.Errorf("array %x", got)
+	}
+	if !bytes.Equal(key.state.largeBlobs, array) || !validLargeBlobArray(initialLargeBlobArray) {
+		t.Error("the stored array is wrong as well")
+	}
+
+	key = newKey(t, Config{Faults: LongLargeBlobFragment})
+	key.ok(ctap.CmdLargeBlobs, fragment(array, 0, 60))
+	for _, n := range []int{0, 10, 60, 100} {
+		if got := get(key, n, 0); len(got) != n+1 {
+			t.Errorf("%d bytes for %d", len(got), n)
+		}
+	}
+
+	key = newKey(t, Config{Faults: MissingMember})
+	if m := key.ok(ctap.CmdLargeBlobs, params{1: 17, 3: 0}); len(m) != 0 {
+		t.Errorf("members %v", m)
+	}
 }

@@ -18,6 +18,8 @@ const (
 	assertionSignature           = 0x03
 	assertionUser                = 0x04
 	assertionNumberOfCredentials = 0x05
+	assertionLargeBlobKey        = 0x07
+	assertionUnsignedOutputs     = 0x08 // unsignedExtensionOutputs
 )
 
 // getAssertionRequest is the parameters of getAssertion (§6.2). What is absent
@@ -181,7 +183,7 @@ func (a *Authenticator) getAssertionOptions(ga *assertions) (uv bool, err error)
 		return false, refusal(ctap.StatusUnsupportedOption)
 	}
 	// Step 5.
-	if !a.cfg.AlwaysUV || isFalse(ga.options.up) {
+	if !a.alwaysUV() || isFalse(ga.options.up) {
 		return uv, nil
 	}
 	if !a.protectedByUV() {
@@ -190,7 +192,7 @@ func (a *Authenticator) getAssertionOptions(ga *assertions) (uv bool, err error)
 	if hasParam || uv {
 		return uv, nil
 	}
-	if a.cfg.BuiltInUV == UVConfigured {
+	if a.uvConfigured() {
 		return true, nil
 	}
 	return false, a.uvDemanded(false)
@@ -242,15 +244,17 @@ func (a *Authenticator) assertionExtensions(ga *assertions) error {
 // assert makes the assertion of the next credential (step 13).
 func (a *Authenticator) assert(ga *assertions) (reply, error) {
 	c := ga.credentials[ga.next]
-	outputs := make(map[string]any)
-	for id, o := range ga.outputs {
+	outputs := newExtensionOutputs()
+	for _, e := range a.extensions {
+		o, asked := ga.outputs[e.id]
+		if !asked {
+			continue
+		}
 		output, err := o.output(a, ga, c)
 		if err != nil {
 			return nil, err
 		}
-		if output != nil {
-			outputs[id] = output
-		}
+		outputs.put(e, e.getAssertionMember, output)
 	}
 	// The counter is written down before it is used: a relying party that saw
 	// a value must not see it again after a crash.
@@ -263,7 +267,7 @@ func (a *Authenticator) assert(ga *assertions) (reply, error) {
 		userPresent:  ga.userPresent,
 		userVerified: ga.userVerified,
 		signCount:    signCount,
-		outputs:      outputs,
+		outputs:      outputs.signed,
 	})
 	if err != nil {
 		return nil, err
@@ -284,6 +288,7 @@ func (a *Authenticator) assert(ga *assertions) (reply, error) {
 	if c.discoverable && len(c.user.id) > 0 {
 		answer[assertionUser] = ga.userOf(c)
 	}
+	outputs.addTo(answer, assertionUnsignedOutputs)
 	return answer, nil
 }
 
@@ -291,16 +296,10 @@ func (a *Authenticator) assert(ga *assertions) (reply, error) {
 // choosing among several, and only for a user who was verified (§6.2.2 step
 // 12).
 func (ga *assertions) userOf(c *credential) map[string]any {
-	u := map[string]any{"id": c.user.id}
 	if ga.userVerified && len(ga.credentials) > 1 {
-		if c.user.name != nil {
-			u["name"] = *c.user.name
-		}
-		if c.user.displayName != nil {
-			u["displayName"] = *c.user.displayName
-		}
+		return c.user.entity()
 	}
-	return u
+	return map[string]any{"id": c.user.id}
 }
 
 // getNextAssertion is authenticatorGetNextAssertion (§6.3).

@@ -19,13 +19,26 @@ const (
 	infoMaxCredentialIDLength            = 0x08
 	infoTransports                       = 0x09
 	infoAlgorithms                       = 0x0A
+	infoMaxSerializedLargeBlobArray      = 0x0B
 	infoForcePINChange                   = 0x0C
 	infoMinPINLength                     = 0x0D
 	infoFirmwareVersion                  = 0x0E
+	infoMaxCredBlobLength                = 0x0F
+	infoMaxRPIDsForSetMinPINLength       = 0x10
 	infoPreferredPlatformUVAttempts      = 0x11
 	infoUVModality                       = 0x12
 	infoRemainingDiscoverableCredentials = 0x14
+	infoVendorPrototypeConfigCommands    = 0x15
 	infoAttestationFormats               = 0x16
+	infoUVCountSinceLastPINEntry         = 0x17
+	infoLongTouchForReset                = 0x18
+	infoEncIdentifier                    = 0x19
+	infoTransportsForReset               = 0x1A
+	infoPINComplexityPolicy              = 0x1B
+	infoPINComplexityPolicyURL           = 0x1C
+	infoMaxPINLength                     = 0x1D
+	infoEncCredStoreState                = 0x1E
+	infoAuthenticatorConfigCommands      = 0x1F
 )
 
 // uvModalityFingerprint is fingerprint_internal of the FIDO registry.
@@ -38,7 +51,7 @@ func (a *Authenticator) getInfo(params []byte) (reply, error) {
 	}
 	cfg := &a.cfg
 	info := reply{
-		infoVersions: cfg.Level.versions(),
+		infoVersions: a.versions(),
 		infoAAGUID:   cfg.AAGUID[:],
 		infoOptions:  a.options(),
 	}
@@ -53,7 +66,7 @@ func (a *Authenticator) getInfo(params []byte) (reply, error) {
 		}
 		info[infoPINUVAuthProtocols] = protocols
 	}
-	if cfg.Level == CTAP20 {
+	if cfg.Level < CTAP21PRE {
 		return info, nil
 	}
 	info[infoMaxCredentialCountInList] = cfg.MaxCredentialCountInList
@@ -64,17 +77,26 @@ func (a *Authenticator) getInfo(params []byte) (reply, error) {
 		algorithms = append(algorithms, map[string]any{"alg": int64(alg), "type": publicKeyType})
 	}
 	info[infoAlgorithms] = algorithms
+	if cfg.Level < CTAP21 {
+		return info, nil
+	}
+	if a.has(largeBlobKeyID) {
+		info[infoMaxSerializedLargeBlobArray] = cfg.MaxSerializedLargeBlobArray
+	}
 	if !cfg.NoClientPIN {
 		info[infoForcePINChange] = a.state.pin.ForceChange
-		info[infoMinPINLength] = cfg.MinPINLength
+		info[infoMinPINLength] = a.state.settings.MinPINLength
 	}
 	info[infoFirmwareVersion] = cfg.FirmwareVersion
+	if a.has(credBlobID) {
+		info[infoMaxCredBlobLength] = cfg.MaxCredBlobLength
+	}
 	if cfg.BuiltInUV != UVNone {
 		info[infoPreferredPlatformUVAttempts] = preferredPlatformUVAttempts
 		info[infoUVModality] = uvModalityFingerprint
 	}
 	if !cfg.NoResidentKeys {
-		info[infoRemainingDiscoverableCredentials] = max(0, cfg.Credentials-len(a.state.credentials))
+		info[infoRemainingDiscoverableCredentials] = a.remainingCredentials()
 	}
 	if cfg.Level >= CTAP23 {
 		format := formatPacked
@@ -82,16 +104,35 @@ func (a *Authenticator) getInfo(params []byte) (reply, error) {
 			format = formatNone
 		}
 		info[infoAttestationFormats] = []string{format}
+		if cfg.BuiltInUV != UVNone {
+			info[infoUVCountSinceLastPINEntry] = a.state.uvCount
+		}
+	}
+	a.addConfigurable(info)
+	if err := a.addEncrypted(info); err != nil {
+		return nil, err
 	}
 	return info, nil
 }
 
-func (l Level) versions() []string {
-	versions := []string{"FIDO_2_0"}
-	if l >= CTAP21 {
+// versions are those of a key that speaks CTAP2. FIDO_2_1_PRE stands for the
+// prototypes (§6.12, §6.13), which newer keys may have as well.
+func (a *Authenticator) versions() []string {
+	var versions []string
+	if a.speaksU2F() {
+		versions = append(versions, versionU2F)
+	}
+	versions = append(versions, versionFIDO2)
+	options := a.options()
+	_, credMgmtPreview := options[optionCredMgmtPreview]
+	_, uvMgmtPreview := options[optionUVMgmtPreview]
+	if a.cfg.Level == CTAP21PRE || credMgmtPreview || uvMgmtPreview {
+		versions = append(versions, "FIDO_2_1_PRE")
+	}
+	if a.cfg.Level >= CTAP21 {
 		versions = append(versions, "FIDO_2_1")
 	}
-	if l >= CTAP23 {
+	if a.cfg.Level >= CTAP23 {
 		versions = append(versions, "FIDO_2_3")
 	}
 	return versions
@@ -101,8 +142,20 @@ func (l Level) versions() []string {
 const (
 	optionClientPIN             = "clientPin"
 	optionPINUVAuthToken        = "pinUvAuthToken"
+	optionLargeBlobs            = "largeBlobs"
 	optionNoMCGAPermissions     = "noMcGaPermissionsWithClientPin"
 	optionMakeCredUVNotRequired = "makeCredUvNotRqd"
+	optionCredMgmt              = "credMgmt"
+	optionCredMgmtPreview       = "credentialMgmtPreview"
+	optionPerCredMgmtRO         = "perCredMgmtRO"
+	optionBioEnroll             = "bioEnroll"
+	optionUVBioEnroll           = "uvBioEnroll"
+	optionUVMgmtPreview         = "userVerificationMgmtPreview"
+	optionAuthnrCfg             = "authnrCfg"
+	optionUVAcfg                = "uvAcfg"
+	optionSetMinPINLength       = "setMinPINLength"
+	optionAlwaysUV              = "alwaysUv"
+	optionEnterprise            = "ep"
 )
 
 // options returns the options of getInfo as they stand. Commands decide by
@@ -115,7 +168,7 @@ func (a *Authenticator) options() map[string]bool {
 		"up":   !cfg.NoUserPresence,
 	}
 	if cfg.BuiltInUV != UVNone {
-		o["uv"] = cfg.BuiltInUV == UVConfigured
+		o["uv"] = a.uvConfigured()
 	}
 	if !cfg.NoClientPIN {
 		o[optionClientPIN] = a.state.pinSet()
@@ -126,12 +179,56 @@ func (a *Authenticator) options() map[string]bool {
 	if !cfg.NoPINUVAuthToken && (!cfg.NoClientPIN || cfg.BuiltInUV != UVNone) {
 		o[optionPINUVAuthToken] = true
 	}
-	if cfg.AlwaysUV {
-		o["alwaysUv"] = true
+	// There has to be something to manage, and a token to do it with: that of
+	// getPinToken is good for it on keys that know no permissions, and on no
+	// others.
+	if !cfg.NoResidentKeys && !cfg.NoCredentialManagement {
+		switch {
+		case cfg.Level == CTAP21PRE && !cfg.NoClientPIN:
+			o[optionCredMgmtPreview] = true
+		case o[optionPINUVAuthToken]:
+			o[optionCredMgmt] = true
+			if cfg.CredentialManagementPreview {
+				o[optionCredMgmtPreview] = true
+			}
+			if cfg.Level >= CTAP23 && !cfg.NoPersistentCredMgmtRO {
+				o[optionPerCredMgmtRO] = true
+			}
+		}
+	}
+	if a.has(largeBlobKeyID) {
+		o[optionLargeBlobs] = true
+	}
+	if cfg.managesFingerprints() {
+		enrolled := a.uvConfigured()
+		if cfg.Level == CTAP21PRE || cfg.BioEnrollmentPreview {
+			o[optionUVMgmtPreview] = enrolled
+		}
+		if cfg.Level >= CTAP21 {
+			o[optionBioEnroll] = enrolled
+			if !cfg.NoUVBioEnroll {
+				o[optionUVBioEnroll] = true
+			}
+		}
+	}
+	if cfg.configurable() {
+		o[optionAuthnrCfg] = true
+		if cfg.BuiltInUV != UVNone && !cfg.NoUVAcfg {
+			o[optionUVAcfg] = true
+		}
+		if !cfg.NoClientPIN {
+			o[optionSetMinPINLength] = true
+		}
+		if cfg.EnterpriseAttestation {
+			o[optionEnterprise] = a.state.settings.EnterpriseAttestation
+		}
+	}
+	if a.alwaysUV() || cfg.configurable() && cfg.canVerify() && !cfg.NoToggleAlwaysUV {
+		o[optionAlwaysUV] = a.alwaysUV()
 	}
 	if !cfg.UVRequiredForNonDiscoverable {
 		// alwaysUv overrides it, and getInfo must not say otherwise.
-		o[optionMakeCredUVNotRequired] = !cfg.AlwaysUV
+		o[optionMakeCredUVNotRequired] = !a.alwaysUV()
 	}
 	return o
 }
@@ -148,13 +245,13 @@ func (a *Authenticator) supportsPINUVAuth() bool {
 // and with it authenticatorClientPIN: hmac-secret needs its getKeyAgreement
 // even where there is neither a PIN nor a token (§12.7).
 func (a *Authenticator) hasKeyAgreement() bool {
-	return a.supportsPINUVAuth() || slices.Contains(a.cfg.Extensions, hmacSecretID)
+	return a.supportsPINUVAuth() || a.has(hmacSecretID)
 }
 
 // protectedByUV reports whether "the authenticator is protected by some form of
 // user verification" (§6.1.2).
 func (a *Authenticator) protectedByUV() bool {
-	return a.state.pinSet() || a.cfg.BuiltInUV == UVConfigured
+	return a.state.pinSet() || a.uvConfigured()
 }
 
 // uvDemanded is what a request that lacks user verification ends with:

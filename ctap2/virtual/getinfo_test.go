@@ -15,8 +15,8 @@ func TestGetInfo(t *testing.T) {
 	key := newKey(t, Config{})
 	m := key.ok(ctap.CmdGetInfo, nil)
 	for member, want := range map[uint64]any{
-		infoVersions:                         []string{"FIDO_2_0", "FIDO_2_1", "FIDO_2_3"},
-		infoExtensions:                       []string{"credProtect", "hmac-secret"},
+		infoVersions:                         []string{"U2F_V2", "FIDO_2_0", "FIDO_2_1", "FIDO_2_3"},
+		infoExtensions:                       []string{"credProtect", "credBlob", "largeBlobKey", "minPinLength", "pinComplexityPolicy", "hmac-secret", "hmac-secret-mc", "thirdPartyPayment"},
 		infoAAGUID:                           defaultAAGUID[:],
 		infoMaxMsgSize:                       7609,
 		infoPINUVAuthProtocols:               []int{2, 1},
@@ -24,6 +24,13 @@ func TestGetInfo(t *testing.T) {
 		infoMaxCredentialIDLength:            128,
 		infoTransports:                       []string{"usb"},
 		infoAlgorithms:                       []names{{"alg": -7, "type": "public-key"}, {"alg": -8, "type": "public-key"}},
+		infoMaxSerializedLargeBlobArray:      4096,
+		infoMaxCredBlobLength:                32,
+		infoMaxRPIDsForSetMinPINLength:       8,
+		infoLongTouchForReset:                false,
+		infoPINComplexityPolicy:              false,
+		infoMaxPINLength:                     63,
+		infoAuthenticatorConfigCommands:      []int{2, 3, 4},
 		infoForcePINChange:                   false,
 		infoMinPINLength:                     4,
 		infoFirmwareVersion:                  1,
@@ -32,6 +39,8 @@ func TestGetInfo(t *testing.T) {
 		infoOptions: map[string]bool{
 			"plat": false, "rk": true, "up": true, "clientPin": false,
 			"pinUvAuthToken": true, "makeCredUvNotRqd": true,
+			"credMgmt": true, "perCredMgmtRO": true, "largeBlobs": true,
+			"authnrCfg": true, "setMinPINLength": true, "alwaysUv": false,
 		},
 	} {
 		encoded, err := cbor.Marshal(want)
@@ -40,6 +49,12 @@ func TestGetInfo(t *testing.T) {
 		}
 		if !slices.Equal(encoded, m[member]) {
 			t.Errorf("member %#02x is %x, want %x (%v)", member, m[member], encoded, want)
+		}
+		delete(m, member)
+	}
+	for _, member := range []uint64{infoEncIdentifier, infoEncCredStoreState} {
+		if got := value[[]byte](t, m, member); len(got) != 32 {
+			t.Errorf("member %#02x is %x", member, got)
 		}
 		delete(m, member)
 	}
@@ -53,7 +68,7 @@ func TestGetInfoOldKey(t *testing.T) {
 	if got := slices.Sorted(maps.Keys(m)); !slices.Equal(got, []uint64{1, 2, 3, 4, 5, 6}) {
 		t.Errorf("members %v", got)
 	}
-	if got := value[[]string](t, m, infoVersions); !slices.Equal(got, []string{"FIDO_2_0"}) {
+	if got := value[[]string](t, m, infoVersions); !slices.Equal(got, []string{"U2F_V2", "FIDO_2_0"}) {
 		t.Errorf("versions %v", got)
 	}
 	if got := value[[]string](t, m, infoExtensions); !slices.Equal(got, []string{"hmac-secret"}) {
@@ -100,7 +115,8 @@ func TestGetInfoConfigured(t *testing.T) {
 	}
 	want := map[string]bool{
 		"plat": false, "rk": true, "up": true, "uv": true, "clientPin": true, "pinUvAuthToken": true,
-		"alwaysUv": true, "makeCredUvNotRqd": false, "noMcGaPermissionsWithClientPin": true,
+		"alwaysUv": true, "makeCredUvNotRqd": false, "noMcGaPermissionsWithClientPin": true, "credMgmt": true,
+		"bioEnroll": true, "uvBioEnroll": true, "authnrCfg": true, "uvAcfg": true, "setMinPINLength": true,
 	}
 	if got := key.options(); !maps.Equal(got, want) {
 		t.Errorf("options %v", got)

@@ -128,9 +128,10 @@ const (
 )
 
 // A USB is an authenticator in a USB port that exists only in this program. It
-// speaks CTAPHID (CTAP 2.3 §11.2): CTAPHID_INIT, PING, WINK, LOCK, CBOR, CANCEL
-// and the vendor commands of its USBConfig. CTAPHID_MSG is refused with
-// ERR_INVALID_CMD, and CAPABILITY_NMSG says so.
+// speaks CTAPHID (CTAP 2.3 §11.2): CTAPHID_INIT, PING, WINK, LOCK, CBOR, CANCEL,
+// MSG and the vendor commands of its USBConfig. A key without U2F refuses
+// CTAPHID_MSG with ERR_INVALID_CMD, and CAPABILITY_NMSG says so; one of U2F
+// alone has no CAPABILITY_CBOR and refuses CTAPHID_CBOR likewise.
 //
 // Open gives what a program gets that opens the key's device node. Any number
 // of connections may be open; as with a real node they share the one key, and
@@ -171,7 +172,9 @@ type USB struct {
 // usbCore is what the USB needs of an Authenticator.
 type usbCore interface {
 	Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error)
+	Msg(ctx context.Context, apdu []byte) ([]byte, error)
 	PowerCycle()
+	protocols() (u2f, ctap2 bool)
 }
 
 // A usbMessage is what a channel sends or receives as one (§11.2.4).
@@ -210,7 +213,7 @@ type usbTransaction struct {
 // An authenticator has one plug: it should not be in two ports at a time. PlugIn
 // cannot fail; Open does for a ReportSize that is out of range.
 func (a *Authenticator) PlugIn(config USBConfig) *USB {
-	return newUSB(a, config)
+	return newUSB(port{a, transportUSB}, config)
 }
 
 func newUSB(core usbCore, config USBConfig) *USB {
@@ -398,13 +401,21 @@ func (u *USB) receiveInitialization(packet usbMessage, length int) {
 // packet to be wrong, 0 if it is not.
 func (u *USB) check(command byte, length int) byte {
 	valid := true
+	u2f, ctap2 := u.core.protocols()
 	switch command {
 	case ctap.HIDPing:
+	case ctap.HIDMsg:
+		if !u2f {
+			return ctap.HIDErrInvalidCmd
+		}
 	case ctap.HIDWink:
 		valid = length == 0
 	case ctap.HIDLock:
 		valid = length == 1
 	case ctap.HIDCBOR:
+		if !ctap2 {
+			return ctap.HIDErrInvalidCmd
+		}
 		valid = length >= 1
 	default:
 		if command < ctap.HIDVendorFirst || u.config.Vendor[command] == nil {
@@ -529,7 +540,14 @@ func (u *USB) initialize(channel uint32, nonce []byte) {
 }
 
 func (u *USB) initReply(channel uint32, nonce []byte, allocated uint32) usbMessage {
-	capabilities := byte(ctap.HIDCapabilityWink | ctap.HIDCapabilityCBOR | ctap.HIDCapabilityNMSG)
+	capabilities := byte(ctap.HIDCapabilityWink)
+	u2f, ctap2 := u.core.protocols()
+	if ctap2 {
+		capabilities |= ctap.HIDCapabilityCBOR
+	}
+	if !u2f {
+		capabilities |= ctap.HIDCapabilityNMSG
+	}
 	data := make([]byte, 0, ctap.HIDInitLength)
 	data = append(data, nonce...)
 	data = binary.BigEndian.AppendUint32(data, allocated)
@@ -640,7 +658,11 @@ func (u *USB) run(t *usbTransaction) ([]byte, error) {
 	u.mu.Unlock()
 	defer u.mu.Lock()
 	defer t.cancel()
-	if t.command != ctap.HIDCBOR {
+	switch t.command {
+	case ctap.HIDCBOR:
+	case ctap.HIDMsg:
+		return u.core.Msg(t.ctx, t.data)
+	default:
 		return u.config.Vendor[t.command](t.data)
 	}
 	return u.core.Exchange(t.ctx, t.data, func(status byte) {

@@ -25,6 +25,18 @@ type coreStub struct {
 	mu     sync.Mutex
 	log    []string // what was asked of it, in order
 	during func()   // called in the middle of stubCallback
+
+	u2f, noCTAP2 bool
+}
+
+func (c *coreStub) protocols() (u2f, ctap2 bool) { return c.u2f, !c.noCTAP2 }
+
+// Msg answers with the request, but for one that is empty.
+func (c *coreStub) Msg(_ context.Context, apdu []byte) ([]byte, error) {
+	if len(apdu) == 0 {
+		return nil, errors.New("stub")
+	}
+	return statusWord(swOK, bytes.Clone(apdu)...), nil
 }
 
 const (
@@ -210,9 +222,11 @@ func TestUSBConversations(t *testing.T) {
 		0x7F: func(data []byte) ([]byte, error) { return nil, errors.New("refused") },
 	}
 	for _, test := range []struct {
-		name   string
-		config USBConfig
-		script string
+		name    string
+		config  USBConfig
+		u2f     bool
+		noCTAP2 bool
+		script  string
 	}{
 		{name: "INIT resynchronizes an allocated channel", script: allocate + `
 			> 00000001 86 0008 1112131415161718
@@ -279,6 +293,37 @@ func TestUSBConversations(t *testing.T) {
 			< 00000001 bf 0001 01
 			> 00000001 00 bb*59
 			= 1s
+		`},
+		{name: "U2F besides CTAP2", u2f: true, script: `
+			> ffffffff 86 0008 0102030405060708
+			< ffffffff 86 0011 0102030405060708 00000001 02 010203 05
+			> 00000001 83 0005 0003000000
+			< 00000001 83 0007 0003000000 9000
+			> 00000001 83 003a aa*57
+			> 00000001 00 bb
+			< 00000001 83 003c aa*57
+			< 00000001 00 bb 9000
+			> 00000001 91 0000               // which is for CBOR
+			> 00000001 83 0000
+			< 00000001 bf 0001 7f
+			> 00000001 90 0003 01aabb
+			< 00000001 90 0004 0001aabb
+			> 00000001 83 1dba aa*57
+			< 00000001 bf 0001 03
+		`},
+		{name: "U2F alone", u2f: true, noCTAP2: true, script: `
+			> ffffffff 86 0008 0102030405060708
+			< ffffffff 86 0011 0102030405060708 00000001 02 010203 01
+			> 00000001 90 0001 04
+			< 00000001 bf 0001 01
+			> 00000001 83 0005 0003000000
+			< 00000001 83 0007 0003000000 9000
+		`},
+		{name: "quirk 9: U2F alone, and says CBOR", config: USBConfig{Faults: USBFaults{FlipCapabilities: 0x04}}, u2f: true, noCTAP2: true, script: `
+			> ffffffff 86 0008 0102030405060708
+			< ffffffff 86 0011 0102030405060708 00000001 02 010203 05
+			> 00000001 90 0001 04
+			< 00000001 bf 0001 01
 		`},
 		{name: "wrong lengths", script: allocate + `
 			> 00000001 81 1dba aa*57         // 7610
@@ -652,7 +697,7 @@ func TestUSBConversations(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				u := newUSB(&coreStub{}, test.config)
+				u := newUSB(&coreStub{u2f: test.u2f, noCTAP2: test.noCTAP2}, test.config)
 				defer u.Unplug()
 				h := connect(t, u)
 				h.run(test.script)
@@ -1266,7 +1311,8 @@ func (h *host) message() (command byte, data []byte) {
 // The Authenticator itself, not its stub.
 func TestUSBAuthenticator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		key, err := New(Config{Presence: Ignore})
+		// Without what getInfo encrypts anew each time.
+		key, err := New(Config{Presence: Ignore, NoU2F: true, NoPersistentCredMgmtRO: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package virtual
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"slices"
 
 	"github.com/tapstone/fido/internal/cbor"
 	"github.com/tapstone/fido/internal/ctap"
@@ -37,7 +38,28 @@ var hmacSecret = extension{
 	},
 }
 
-// hmacSecretRequest is the input of hmac-secret to getAssertion.
+const hmacSecretMCID = "hmac-secret-mc"
+
+// hmacSecretMC is the extension of that identifier (§12.8): hmac-secret for a
+// credential that is being made, if that is asked for as well.
+var hmacSecretMC = extension{
+	id:    hmacSecretMCID,
+	since: CTAP23,
+	suits: func(cfg *Config) bool { return slices.Contains(cfg.Extensions, hmacSecretID) },
+	makeCredential: func(a *Authenticator, mc *newCredential, input cbor.RawMessage) (any, error) {
+		r, err := parseHMACSecret(input)
+		if err != nil {
+			return nil, err
+		}
+		if mc.outputs[hmacSecretID] != true {
+			return nil, refusal(ctap.StatusMissingParameter)
+		}
+		return a.decryptSalts(r)
+	},
+}
+
+// hmacSecretRequest is the input of hmac-secret to getAssertion, and of
+// hmac-secret-mc.
 type hmacSecretRequest struct {
 	keyAgreement cbor.RawMessage // 0x01
 	saltEnc      []byte          // 0x02
@@ -102,9 +124,13 @@ func (s *salts) wipe() {
 	s.salts.Wipe()
 }
 
-// output returns HMAC-SHA-256(CredRandom, salt) for each salt, encrypted.
 func (s *salts) output(a *Authenticator, ga *assertions, c *credential) (any, error) {
-	random, err := a.state.credRandom(c, ga.userVerified)
+	return s.created(a, c, ga.userVerified)
+}
+
+// created returns HMAC-SHA-256(CredRandom, salt) for each salt, encrypted.
+func (s *salts) created(a *Authenticator, c *credential, userVerified bool) (any, error) {
+	random, err := a.state.credRandom(c, userVerified)
 	if err != nil {
 		return nil, err
 	}

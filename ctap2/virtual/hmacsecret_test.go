@@ -32,8 +32,13 @@ func withSalts(input any) params { return params{4: names{"hmac-secret": input}}
 // hmacOutputs opens the output in authenticator data.
 func (p *platform) hmacOutputs(d authData, secret *pin.SharedSecret) []byte {
 	p.Helper()
+	return p.openOutputs(d.outputs["hmac-secret"], secret)
+}
+
+func (p *platform) openOutputs(output cbor.RawMessage, secret *pin.SharedSecret) []byte {
+	p.Helper()
 	var enc []byte
-	if err := cbor.Unmarshal(d.outputs["hmac-secret"], &enc); err != nil {
+	if err := cbor.Unmarshal(output, &enc); err != nil {
 		p.Fatal(err)
 	}
 	outputs, err := secret.Decrypt(enc)
@@ -176,5 +181,100 @@ func TestHMACSecretNext(t *testing.T) {
 	}
 	if s := ga.outputs["hmac-secret"].(*salts); s.salts.Len() != 0 {
 		t.Error("salts are still there")
+	}
+}
+
+// withNewSalts is the input of hmac-secret-mc, next to what it takes of
+// hmac-secret.
+func withNewSalts(input any) params {
+	return params{6: names{"hmac-secret": true, "hmac-secret-mc": input}}
+}
+
+// The secrets of a new credential are those of its assertions.
+func TestHMACSecretMC(t *testing.T) {
+	for _, protocol := range bothProtocols {
+		t.Run(protocol.String(), func(t *testing.T) {
+			key := newKey(t, Config{PIN: testPIN, Algorithms: []cose.Algorithm{cose.ES256, cose.RS256}})
+			verified := func(command byte) params {
+				permission := uint64(permMC)
+				if command == ctap.CmdGetAssertion {
+					permission = permGA
+				}
+				return withToken(command, protocol, key.token(protocol, permission, testRPID))
+			}
+			for name, test := range map[string]struct {
+				rk, uv bool
+				alg    int
+			}{
+				"sealed":           {alg: -7},
+				"sealed, verified": {alg: -7, uv: true},
+				"RSA":              {alg: -257},
+				"discoverable":     {alg: -7, uv: true, rk: true},
+			} {
+				for _, salts := range [][][]byte{{salt1}, {salt1, salt2}} {
+					input, secret := key.saltInput(protocol, salts...)
+					change := []params{withNewSalts(input), {4: []names{{"alg": test.alg, "type": "public-key"}}, 7: names{"rk": test.rk}}}
+					if test.uv {
+						change = append(change, verified(ctap.CmdMakeCredential))
+					}
+					cred := key.make(change...)
+					if !bytes.Equal(cred.outputs["hmac-secret"], []byte{0xF5}) || len(cred.outputs) != 2 {
+						t.Fatalf("%s: outputs %v", name, cred.outputs)
+					}
+					got := key.openOutputs(cred.outputs["hmac-secret-mc"], secret)
+					if len(got) != 32*len(salts) {
+						t.Fatalf("%s: %d bytes for %d salts", name, len(got), len(salts))
+					}
+					for _, uv := range []bool{false, true} {
+						input, secret := key.saltInput(protocol, salts...)
+						change := []params{allow(cred.id), withSalts(input)}
+						if uv {
+							change = append(change, verified(ctap.CmdGetAssertion))
+						}
+						d, _ := key.assert(cred, change...)
+						if same := bytes.Equal(key.hmacOutputs(d, secret), got); same != (uv == test.uv) {
+							t.Errorf("%s, verified %t: the same is %t", name, uv, same)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestHMACSecretMCRefused(t *testing.T) {
+	key := newKey(t, Config{Credentials: 1})
+	input, _ := key.saltInput(pin.Two, salt1)
+	for name, test := range map[string]struct {
+		inputs names
+		want   byte
+	}{
+		"no hmac-secret":          {names{"hmac-secret-mc": input}, ctap.StatusMissingParameter},
+		"hmac-secret not wanted":  {names{"hmac-secret": false, "hmac-secret-mc": input}, ctap.StatusMissingParameter},
+		"hmac-secret of a number": {names{"hmac-secret": 1, "hmac-secret-mc": input}, ctap.StatusCBORUnexpectedType},
+		"not a map":               {names{"hmac-secret": true, "hmac-secret-mc": true}, ctap.StatusCBORUnexpectedType},
+		"members of other types":  {names{"hmac-secret": true, "hmac-secret-mc": params{1: "key", 2: 7, 3: false}}, ctap.StatusCBORUnexpectedType},
+		"empty":                   {names{"hmac-secret": true, "hmac-secret-mc": params{}}, ctap.StatusMissingParameter},
+		"saltAuth of another":     {names{"hmac-secret": true, "hmac-secret-mc": merge(params{}, []params{input, {3: salt1}})}, ctap.StatusPINAuthInvalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			key := &platform{t, key.Authenticator}
+			key.refused(test.want, ctap.CmdMakeCredential, makeRequest(residentKey(), params{6: test.inputs}))
+		})
+	}
+	for _, salts := range [][][]byte{{}, {salt1[:16]}, {salt1, salt2[:16]}, {salt1, salt2, salt1}} {
+		input, _ := key.saltInput(pin.Two, salts...)
+		key.refused(ctap.StatusInvalidParameter, ctap.CmdMakeCredential, makeRequest(residentKey(), withNewSalts(input)))
+	}
+	// Nothing was stored until now, and no secrets stay where there is no room.
+	key.make(residentKey())
+	key.refused(ctap.StatusKeyStoreFull, ctap.CmdMakeCredential, makeRequest(residentKey(), account("b", "b"), withNewSalts(input)))
+
+	// Keys without it ignore it.
+	for _, cfg := range []Config{{Level: CTAP21}, {Extensions: []string{"hmac-secret"}}} {
+		key := newKey(t, cfg)
+		if cred := key.make(withNewSalts(true)); len(cred.outputs) != 1 {
+			t.Errorf("outputs %v", cred.outputs)
+		}
 	}
 }

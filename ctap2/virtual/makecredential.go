@@ -88,20 +88,11 @@ func (r *makeCredentialRequest) parseRP(d *decoder) {
 }
 
 func (r *makeCredentialRequest) parseUser(d *decoder) {
-	for key := range d.TextMap() {
-		switch string(key) {
-		case "id":
-			r.user.id = d.Bytes()
-			// CTAP knows no shortest ID (§6.1). That it is not empty is for
-			// the client to see to (WebAuthn §5.1.3).
-			if len(r.user.id) > ctap.MaxUserIDLength {
-				d.refuse(ctap.StatusInvalidLength)
-			}
-		case "name":
-			r.user.name = d.optionalText()
-		case "displayName":
-			r.user.displayName = d.optionalText()
-		}
+	r.user = d.user()
+	// CTAP knows no shortest ID (§6.1). That it is not empty is for the client
+	// to see to (WebAuthn §5.1.3).
+	if len(r.user.id) > ctap.MaxUserIDLength {
+		d.refuse(ctap.StatusInvalidLength)
 	}
 	d.require(r.user.id != nil)
 }
@@ -129,10 +120,26 @@ type newCredential struct {
 	protocol     pin.Protocol // of pinUVAuthParam, if there is one
 	algorithm    cose.Algorithm
 	rk           bool
+	enterprise   bool // with enterprise attestation
 	userPresent  bool
 	userVerified bool
 	cred         *credential
-	outputs      map[string]any // of extensions
+	outputs      map[string]any // what the extensions returned, by identifier
+}
+
+// Members of the answer to makeCredential that extensions give (§6.1).
+const (
+	credentialLargeBlobKey    = 0x05
+	credentialUnsignedOutputs = 0x06 // unsignedExtensionOutputs
+)
+
+// wipe forgets the secrets of outputs.
+func (mc *newCredential) wipe() {
+	for _, output := range mc.outputs {
+		if o, ok := output.(creationOutput); ok {
+			o.wipe()
+		}
+	}
 }
 
 // makeCredential is authenticatorMakeCredential, by the steps of §6.1.2.
@@ -214,11 +221,11 @@ func (a *Authenticator) checkParam(op *operation, prompt Prompt, param []byte, n
 	}
 	p, ok := a.protocol(*number)
 	switch {
-	case !ok && a.cfg.Level == CTAP20:
+	case !ok && a.cfg.Level < CTAP21:
 		return 0, refusal(ctap.StatusPINAuthInvalid)
 	case !ok:
 		return 0, refusal(ctap.StatusInvalidParameter)
-	case a.cfg.Level == CTAP20 && !a.state.pinSet():
+	case a.cfg.Level < CTAP21 && !a.state.pinSet():
 		return 0, refusal(ctap.StatusPINNotSet)
 	}
 	return p, nil
@@ -252,8 +259,8 @@ func (a *Authenticator) uvOption(o options, hasParam bool) (bool, error) {
 		}
 		return false, nil
 	}
-	if isTrue(o.uv) && a.cfg.BuiltInUV != UVConfigured {
-		if a.cfg.Level == CTAP20 && a.cfg.BuiltInUV == UVNone {
+	if isTrue(o.uv) && !a.uvConfigured() {
+		if a.cfg.Level < CTAP21 && a.cfg.BuiltInUV == UVNone {
 			// Known but not supported, as CTAP 2.0 put it.
 			return false, refusal(ctap.StatusUnsupportedOption)
 		}
@@ -278,11 +285,11 @@ func (a *Authenticator) makeCredentialOptions(mc *newCredential) (uv bool, err e
 		return false, refusal(ctap.StatusInvalidOption)
 	}
 	// Step 6.
-	if a.cfg.AlwaysUV {
+	if a.alwaysUV() {
 		if !a.protectedByUV() {
 			return false, a.uvDemanded(false)
 		}
-		if !hasParam && a.cfg.BuiltInUV == UVConfigured {
+		if !hasParam && a.uvConfigured() {
 			uv = true
 		}
 		if !hasParam && !uv {
@@ -293,12 +300,11 @@ func (a *Authenticator) makeCredentialOptions(mc *newCredential) (uv bool, err e
 	if a.protectedByUV() && !uv && !hasParam && (mc.rk || !a.options()[optionMakeCredUVNotRequired]) {
 		return false, a.uvDemanded(true)
 	}
-	// Step 9: the key is not capable of enterprise attestation. CTAP 2.0 did
-	// not have the parameter, and its keys ignore it.
+	// Step 9. CTAP 2.0 did not have the parameter, and its keys ignore it.
 	if mc.enterpriseAttestation != nil && a.cfg.Level >= CTAP21 {
-		return false, refusal(ctap.StatusInvalidParameter)
+		mc.enterprise, err = a.attestsForEnterprise(*mc.rpID, *mc.enterpriseAttestation)
 	}
-	return uv, nil
+	return uv, err
 }
 
 // checkExcludeList is step 12.
@@ -333,6 +339,7 @@ func (a *Authenticator) create(op *operation, mc *newCredential) (reply, error) 
 		c.rpName = *truncated(mc.rpName)
 	}
 	mc.cred = c
+	defer mc.wipe()
 	// Step 15.
 	for _, e := range a.extensions {
 		input, asked := mc.extensions[e.id]
@@ -355,9 +362,10 @@ func (a *Authenticator) create(op *operation, mc *newCredential) (reply, error) 
 	if c.key, err = newSigningKey(mc.algorithm); err != nil {
 		return nil, err
 	}
-	// Steps 17 and 18. The key of RS256 does not fit into a credential ID:
-	// such a credential is stored even if it is not discoverable.
-	if c.discoverable || mc.algorithm == cose.RS256 {
+	// Steps 17 and 18. Neither the key of RS256 nor a large blob fits into a
+	// credential ID: such a credential is stored even if it is not
+	// discoverable.
+	if c.discoverable || mc.algorithm == cose.RS256 || c.largeBlob != nil {
 		ok, err := a.state.store(c, a.cfg.Credentials)
 		if err != nil {
 			return nil, err
@@ -369,23 +377,47 @@ func (a *Authenticator) create(op *operation, mc *newCredential) (reply, error) 
 		return nil, err
 	}
 	// Step 19.
-	authData, err := a.newCredentialData(mc)
+	outputs, err := a.creationOutputs(mc)
 	if err != nil {
 		return nil, err
 	}
-	kind := a.cfg.Attestation
-	if a.cfg.Level >= CTAP23 && slices.Equal(mc.attestationFormats, []string{formatNone}) {
-		kind = AttestationNone
+	authData, err := a.newCredentialData(mc, outputs.signed)
+	if err != nil {
+		return nil, err
 	}
+	kind := a.attestationKind(mc)
 	format, statement, err := a.attest(kind, c.key, authData, mc.clientDataHash)
 	if err != nil {
 		return nil, err
 	}
-	return reply{0x01: format, 0x02: authData, 0x03: statement}, nil
+	answer := reply{0x01: format, 0x02: authData, 0x03: statement}
+	if kind == attestationEnterprise {
+		answer[0x04] = true // epAtt
+	}
+	outputs.addTo(answer, credentialUnsignedOutputs)
+	return answer, nil
 }
 
-// newCredentialData returns authenticator data with the new credential in it.
-func (a *Authenticator) newCredentialData(mc *newCredential) ([]byte, error) {
+// creationOutputs returns the outputs of the extensions for a credential that
+// has its ID.
+func (a *Authenticator) creationOutputs(mc *newCredential) (*extensionOutputs, error) {
+	outputs := newExtensionOutputs()
+	for _, e := range a.extensions {
+		output := mc.outputs[e.id]
+		if o, ok := output.(creationOutput); ok {
+			var err error
+			if output, err = o.created(a, mc.cred, mc.userVerified); err != nil {
+				return nil, err
+			}
+		}
+		outputs.put(e, e.makeCredentialMember, output)
+	}
+	return outputs, nil
+}
+
+// newCredentialData returns authenticator data with the new credential in it,
+// and outputs of extensions.
+func (a *Authenticator) newCredentialData(mc *newCredential, outputs map[string]any) ([]byte, error) {
 	key, err := mc.cred.key.coseKey()
 	if err != nil {
 		return nil, err
@@ -403,7 +435,7 @@ func (a *Authenticator) newCredentialData(mc *newCredential) ([]byte, error) {
 		userVerified: mc.userVerified,
 		signCount:    a.state.signCount,
 		attested:     attested,
-		outputs:      mc.outputs,
+		outputs:      outputs,
 	})
 }
 

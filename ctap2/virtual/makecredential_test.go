@@ -397,7 +397,7 @@ func TestCredentialIDLength(t *testing.T) {
 		}
 		cfg.MaxCredentialIDLength = n
 		key := newKey(t, cfg)
-		cred := key.make(protect(2), params{4: []names{{"alg": alg, "type": "public-key"}}})
+		cred := key.make(params{6: names{"credProtect": 2, "thirdPartyPayment": true}, 4: []names{{"alg": alg, "type": "public-key"}}})
 		if len(cred.id) > n || len(cred.id) < n-1 {
 			t.Errorf("%v: ID of %d bytes, %d at most", alg, len(cred.id), n)
 		}

@@ -24,9 +24,19 @@ type Prompt struct {
 	// RPID is the relying party that it is for; empty where there is none, as
 	// in a reset.
 	RPID string
+	// Application is the application parameter of a U2F request, which is all
+	// that it says of who it is for: the SHA-256 of the relying party's ID.
+	// Command is then that of the CTAP2 command of the same purpose.
+	Application [32]byte
 	// UserName is the name of the account that makeCredential is for, if the
 	// request has one.
 	UserName string
+	// LongTouch asks for a touch of five seconds or more, as a reset does on
+	// keys with longTouchForReset. Nothing but Hold will do.
+	LongTouch bool
+	// Samples is the number of good samples that the enrolment of a fingerprint
+	// still takes, for a [Finger].
+	Samples int
 }
 
 // An Answer is what a person does.
@@ -35,13 +45,17 @@ type Answer uint8
 const (
 	// Nothing: the person goes away; the key does not wait until time is up.
 	Nothing Answer = iota
-	// Approve: a touch, or the right finger.
+	// Approve: a touch, or the right finger. For Prompt.LongTouch it is too
+	// short, and as good as Nothing.
 	Approve
 	// Deny: the person says no, or it is the wrong finger.
 	Deny
 	// LockOut: wrong fingers until no try is left (uvRetries 0). For a touch
 	// it is the same as Deny.
 	LockOut
+	// Hold: a touch of five seconds or more. Where nobody asked for a long one,
+	// it is the same as Approve.
+	Hold
 )
 
 // Touch is a Person who touches the key at once, with the right finger.
@@ -67,6 +81,21 @@ func TouchAfter(d time.Duration) Person {
 		case <-ctx.Done():
 			return Nothing
 		}
+	}
+}
+
+// TouchFor returns a Person who touches the key at once, and holds on for d if
+// that is what the key asks for: five seconds will do.
+func TouchFor(d time.Duration) Person {
+	return func(ctx context.Context, prompt Prompt) Answer {
+		if !prompt.LongTouch {
+			return Approve
+		}
+		answer := TouchAfter(d)(ctx, prompt)
+		if answer == Approve && d >= ctap.LongTouchSeconds*time.Second {
+			answer = Hold
+		}
+		return answer
 	}
 }
 
@@ -97,50 +126,65 @@ func (a *Authenticator) SetVerification(p Person) {
 // keepaliveInterval is how often a key that waits says so (§11.2.9.1.7).
 const keepaliveInterval = 100 * time.Millisecond
 
-// ask waits for the person that prompt is for. It returns Nothing when time is
-// up, and an error if the platform cancels or the key loses its power first.
+// ask waits for the person that prompt is for, and returns Approve if it is done
+// what prompt asks for. It returns Nothing when time is up, and an error if the
+// platform cancels or the key loses its power first.
 func (a *Authenticator) ask(op *operation, prompt Prompt) (Answer, error) {
 	prompt.Command = op.command
+	a.stopBlinking() // there is one thing to touch
 	a.mu.Lock()
 	person := a.presence
 	if prompt.Verification {
 		person = a.verification
 	}
 	a.mu.Unlock()
+	answer, err := await(op, a.cfg.PresenceTimeout, Nothing, func(ctx context.Context) Answer { return person(ctx, prompt) })
+	switch {
+	case answer == Hold:
+		answer = Approve
+	case answer == Approve && prompt.LongTouch:
+		answer = Nothing
+	}
+	return answer, err
+}
 
+// await waits for what somebody does, and returns nothing when time is up or
+// that is all. It returns an error if the platform cancels or the key loses its
+// power first.
+func await[T comparable](op *operation, limit time.Duration, nothing T, act func(context.Context) T) (T, error) {
 	op.keepalive(ctap.KeepaliveUPNeeded) // the key blinks, and then somebody acts
 	ctx, cancel := context.WithCancel(op.ctx)
 	defer cancel()
-	answers := make(chan Answer, 1)
-	go func() { answers <- person(ctx, prompt) }()
+	answers := make(chan T, 1)
+	go func() { answers <- act(ctx) }()
 
-	timeout := time.NewTimer(a.cfg.PresenceTimeout)
+	timeout := time.NewTimer(limit)
 	defer timeout.Stop()
 	tick := time.NewTicker(keepaliveInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case answer := <-answers:
-			if answer == Nothing && op.ctx.Err() != nil {
-				return Nothing, refusal(ctap.StatusKeepaliveCancel)
+			if answer == nothing && op.ctx.Err() != nil {
+				return nothing, refusal(ctap.StatusKeepaliveCancel)
 			}
 			return answer, nil
 		case <-tick.C:
 			op.keepalive(ctap.KeepaliveUPNeeded)
 		case <-timeout.C:
-			return Nothing, nil
+			return nothing, nil
 		case <-op.power.Done():
-			return Nothing, context.Cause(op.power)
+			return nothing, context.Cause(op.power)
 		case <-op.ctx.Done():
 			// A touch that came first counts: the operation was decided.
 			select {
 			case answer := <-answers:
-				if answer != Nothing {
+				if answer != nothing {
 					return answer, nil
 				}
 			default:
 			}
-			return Nothing, refusal(ctap.StatusKeepaliveCancel)
+			return nothing, refusal(ctap.StatusKeepaliveCancel)
 		}
 	}
 }

@@ -14,10 +14,31 @@ type operation struct {
 	ctx     context.Context // ends when the platform cancels
 	power   context.Context // ends when the key loses power
 	command byte
-	lone    bool // the allowList of a getAssertion has one entry; for a fault
+	// transport is how the command came, as getInfo names it: over USB or NFC
+	// if the key is plugged in or tapped, and otherwise the first of
+	// Config.Transports.
+	transport string
+	lone      bool // the allowList of a getAssertion has one entry; for a fault
 
 	notify   func(byte)
 	notified sync.WaitGroup // for the call of notify that the command does not wait for
+}
+
+// Transports that tokens and resets know about (WebAuthn §5.8.4).
+const (
+	transportUSB = "usb"
+	transportNFC = "nfc"
+)
+
+// A port is a key as one transport reaches it.
+type port struct {
+	*Authenticator
+	transport string
+}
+
+// Exchange is that of the Authenticator, which is told how the command came.
+func (p port) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
+	return p.exchangeOver(ctx, p.transport, message, status)
 }
 
 // keepalive tells the platform that the key is still there, and waits until it
@@ -181,29 +202,13 @@ func isFalse(b *bool) bool { return b != nil && !*b }
 // credentials of type "public-key" in it: not nil, even if there are none.
 func (d *decoder) descriptors(cfg *Config) [][]byte {
 	ids := [][]byte{}
-	if cfg.Level >= CTAP21 && d.Len() > cfg.MaxCredentialCountInList {
+	if cfg.Level >= CTAP21PRE && d.Len() > cfg.MaxCredentialCountInList {
 		d.refuse(ctap.StatusLimitExceeded)
 	}
 	for range d.Array() {
-		var id []byte
-		var kind *string
-		for key := range d.TextMap() {
-			switch string(key) {
-			case "id":
-				id = d.Bytes()
-			case "type":
-				kind = d.optionalText()
-			case "transports":
-				for range d.Array() {
-					d.Text()
-				}
-				if cfg.Faults.has(RefuseTransports) {
-					d.refuse(ctap.StatusInvalidParameter)
-				}
-			}
-		}
+		id, kind := d.descriptor(cfg)
 		d.require(id != nil, kind != nil)
-		if cfg.Level >= CTAP21 && len(id) > cfg.MaxCredentialIDLength {
+		if cfg.Level >= CTAP21PRE && len(id) > cfg.MaxCredentialIDLength {
 			d.refuse(ctap.StatusLimitExceeded)
 		}
 		if kind != nil && *kind == publicKeyType {
@@ -211,6 +216,41 @@ func (d *decoder) descriptors(cfg *Config) [][]byte {
 		}
 	}
 	return ids
+}
+
+// descriptor reads a PublicKeyCredentialDescriptor. What it lacks is nil.
+func (d *decoder) descriptor(cfg *Config) (id []byte, kind *string) {
+	for key := range d.TextMap() {
+		switch string(key) {
+		case "id":
+			id = d.Bytes()
+		case "type":
+			kind = d.optionalText()
+		case "transports":
+			for range d.Array() {
+				d.Text()
+			}
+			if cfg.Faults.has(RefuseTransports) {
+				d.refuse(ctap.StatusInvalidParameter)
+			}
+		}
+	}
+	return id, kind
+}
+
+// user reads a PublicKeyCredentialUserEntity. What it lacks is nil.
+func (d *decoder) user() (u user) {
+	for key := range d.TextMap() {
+		switch string(key) {
+		case "id":
+			u.id = d.Bytes()
+		case "name":
+			u.name = d.optionalText()
+		case "displayName":
+			u.displayName = d.optionalText()
+		}
+	}
+	return u
 }
 
 // publicKeyType is the one type of credential that exists.

@@ -19,12 +19,16 @@ import (
 // Kinds of records that a key consists of. They are in files: a number, once
 // used, keeps its meaning.
 const (
-	kindMaster      byte = 1 // master secret, 32 bytes
-	kindPIN         byte = 2 // pinRecord
-	kindRetries     byte = 3 // pinRetries, uvRetries: a byte each
-	kindSignCount   byte = 4 // signature counter, 4 bytes, big-endian
-	kindCredential  byte = 5 // by credential ID: credentialRecord
-	kindAttestation byte = 6 // by AAGUID: attestationRecord
+	kindMaster          byte = 1  // master secret, 32 bytes
+	kindPIN             byte = 2  // pinRecord
+	kindRetries         byte = 3  // retriesRecord
+	kindSignCount       byte = 4  // signature counter, 4 bytes, big-endian
+	kindCredential      byte = 5  // by credential ID: credentialRecord
+	kindAttestation     byte = 6  // by AAGUID: attestationRecord
+	kindPersistentToken byte = 7  // persistentPinUvAuthToken, 32 bytes
+	kindFingerprint     byte = 8  // by template ID: fingerprintRecord
+	kindSettings        byte = 9  // settings, if they are not those of the factory
+	kindLargeBlobArray  byte = 10 // serialized large-blob array, if it is not the initial one
 )
 
 const (
@@ -46,11 +50,21 @@ type state struct {
 	pin    pinRecord
 	// pinRetries is written down before a PIN is compared: losing power
 	// in between must not buy another try.
-	pinRetries  int
-	uvRetries   int
+	pinRetries int
+	uvRetries  int
+	// uvCount is how often the key tried to verify its user since a PIN was
+	// entered last (uvCountSinceLastPinEntry of getInfo).
+	uvCount     uint32
 	signCount   uint32
 	credentials []*credential // oldest first
 	attestation *attestation
+	// fingerprints are in the order in which they were enrolled.
+	fingerprints []fingerprint
+	settings     settings
+	factory      settings // what a reset makes of them
+	// persistentToken is the persistentPinUvAuthToken. There is always one.
+	persistentToken pin.Secret
+	largeBlobs      []byte // serialized large-blob array; nil if it is the initial one
 }
 
 // pinRecord is what a key knows of its PIN.
@@ -58,6 +72,7 @@ type pinRecord struct {
 	Hash            []byte `cbor:"1,keyasint,omitempty"` // CurrentStoredPIN; empty if none is set
 	CodePointLength int    `cbor:"2,keyasint,omitempty"` // PINCodePointLength
 	ForceChange     bool   `cbor:"3,keyasint,omitempty"` // forcePINChange of getInfo
+	Trivial         bool   `cbor:"4,keyasint,omitempty"` // a PIN complexity policy would refuse it
 }
 
 // openState loads a key, or makes a new one.
@@ -77,6 +92,8 @@ func openState(cfg *Config) (*state, error) {
 }
 
 func (s *state) load(cfg *Config, live map[recordKey][]byte) error {
+	s.factory = factorySettings(cfg)
+	s.settings = s.factory
 	for key, value := range live {
 		if err := s.apply(record{Kind: key.kind, Key: []byte(key.key), Value: value}); err != nil {
 			return fmt.Errorf("stored key: %w", err)
@@ -87,11 +104,24 @@ func (s *state) load(cfg *Config, live map[recordKey][]byte) error {
 		if err != nil {
 			return err
 		}
+		if cfg.BuiltInUV == UVConfigured && cfg.managesFingerprints() {
+			rec, err := s.newFingerprint(randomBytes(templateIDLength)).record()
+			if err != nil {
+				return err
+			}
+			recs = append(recs, rec)
+		}
 		if err := s.commit(recs...); err != nil {
 			return err
 		}
 	}
-	if s.attestation == nil {
+	// Files of keys that were made before there was one lack it.
+	if s.persistentToken.Bytes() == nil {
+		if err := s.commit(newPersistentToken()); err != nil {
+			return err
+		}
+	}
+	if s.attestation == nil || cfg.EnterpriseAttestation && s.attestation.enterprise == nil {
 		rec, err := newAttestation(cfg.AAGUID)
 		if err != nil {
 			return err
@@ -105,6 +135,7 @@ func (s *state) load(cfg *Config, live map[recordKey][]byte) error {
 func (s *state) close() error {
 	clear(s.master)
 	clear(s.pin.Hash)
+	s.persistentToken.Wipe()
 	if s.journal == nil {
 		return nil
 	}
@@ -147,10 +178,14 @@ func (s *state) apply(rec record) error {
 		clear(s.pin.Hash)
 		s.pin = p
 	case kindRetries:
-		if len(rec.Value) != 2 || rec.Value[0] > ctap.PINMaxRetries || rec.Value[1] > maxUVRetries {
+		// Files of before there was uvCount lack it.
+		if n := len(rec.Value); n != 2 && n != 6 || rec.Value[0] > ctap.PINMaxRetries || rec.Value[1] > maxUVRetries {
 			return errors.New("bad retry counters")
 		}
-		s.pinRetries, s.uvRetries = int(rec.Value[0]), int(rec.Value[1])
+		s.pinRetries, s.uvRetries, s.uvCount = int(rec.Value[0]), int(rec.Value[1]), 0
+		if count := rec.Value[2:]; len(count) > 0 {
+			s.uvCount = binary.BigEndian.Uint32(count)
+		}
 	case kindSignCount:
 		if len(rec.Value) != 4 {
 			return errors.New("bad signature counter")
@@ -177,6 +212,21 @@ func (s *state) apply(rec record) error {
 		if s.attestation, err = parseAttestationRecord(rec.Value); err != nil {
 			return fmt.Errorf("attestation: %w", err)
 		}
+	case kindPersistentToken:
+		if len(rec.Value) != tokenLength {
+			return errors.New("bad persistent token")
+		}
+		s.persistentToken.Wipe()
+		s.persistentToken = pin.NewSecret(bytes.Clone(rec.Value))
+	case kindFingerprint:
+		return s.applyFingerprint(rec)
+	case kindSettings:
+		return s.applySettings(rec)
+	case kindLargeBlobArray:
+		if rec.Value != nil && !validLargeBlobArray(rec.Value) {
+			return errors.New("bad large-blob array")
+		}
+		s.largeBlobs = bytes.Clone(rec.Value)
 	}
 	return nil
 }
@@ -188,6 +238,7 @@ func factoryRecords(cfg *Config, factoryPIN string) ([]record, error) {
 		p.ForceChange = cfg.ForcePINChange
 		p.Hash = pin.Hash(pin.FromString(factoryPIN)).Bytes()
 		p.CodePointLength = utf8.RuneCountInString(factoryPIN)
+		p.Trivial = trivial(pin.FromString(factoryPIN))
 	}
 	pinRec, err := p.record()
 	if err != nil {
@@ -196,8 +247,9 @@ func factoryRecords(cfg *Config, factoryPIN string) ([]record, error) {
 	return []record{
 		{Kind: kindMaster, Value: randomBytes(masterLength)},
 		pinRec,
-		retriesRecord(ctap.PINMaxRetries, maxUVRetries),
+		retriesRecord(ctap.PINMaxRetries, maxUVRetries, 0),
 		signCountRecord(0),
+		newPersistentToken(),
 	}, nil
 }
 
@@ -206,8 +258,11 @@ func (p pinRecord) record() (record, error) {
 	return record{Kind: kindPIN, Value: value}, err
 }
 
-func retriesRecord(pinRetries, uvRetries int) record {
-	return record{Kind: kindRetries, Value: []byte{byte(pinRetries), byte(uvRetries)}}
+// retriesRecord is pinRetries and uvRetries, a byte each, and uvCount, 4 bytes,
+// big-endian.
+func retriesRecord(pinRetries, uvRetries int, uvCount uint32) record {
+	value := binary.BigEndian.AppendUint32([]byte{byte(pinRetries), byte(uvRetries)}, uvCount)
+	return record{Kind: kindRetries, Value: value}
 }
 
 func signCountRecord(n uint32) record {
@@ -216,10 +271,14 @@ func signCountRecord(n uint32) record {
 
 // reset makes the key a new one, but for its attestation key.
 func (s *state) reset(cfg *Config) error {
-	var recs []record
+	recs := []record{{Kind: kindLargeBlobArray}}
 	for _, c := range s.credentials {
 		recs = append(recs, record{Kind: kindCredential, Key: c.id})
 	}
+	for _, f := range s.fingerprints {
+		recs = append(recs, record{Kind: kindFingerprint, Key: f.id})
+	}
+	recs = append(recs, record{Kind: kindSettings})
 	fresh, err := factoryRecords(cfg, "")
 	if err != nil {
 		return err
@@ -231,20 +290,34 @@ func (s *state) reset(cfg *Config) error {
 func (s *state) pinSet() bool { return len(s.pin.Hash) > 0 }
 
 // setPIN replaces the PIN, and makes all tries available again. Nothing forces
-// the new one to be changed.
-func (s *state) setPIN(newPIN pin.Secret) error {
+// the new one to be changed. What also changes comes with it or not at all.
+func (s *state) setPIN(newPIN pin.Secret, also ...record) error {
 	rec, err := pinRecord{
 		Hash:            pin.Hash(newPIN).Bytes(),
 		CodePointLength: utf8.RuneCount(newPIN.Bytes()),
+		Trivial:         trivial(newPIN),
 	}.record()
 	if err != nil {
 		return err
 	}
-	return s.commit(rec, retriesRecord(ctap.PINMaxRetries, maxUVRetries))
+	return s.commit(append(also, rec, retriesRecord(ctap.PINMaxRetries, maxUVRetries, 0))...)
 }
 
 func (s *state) setRetries(pinRetries, uvRetries int) error {
-	return s.commit(retriesRecord(pinRetries, uvRetries))
+	return s.commit(retriesRecord(pinRetries, uvRetries, s.uvCount))
+}
+
+// resetRetries makes all tries available again, and begins to count anew, as
+// follows the entry of the right PIN.
+func (s *state) resetRetries() error {
+	return s.commit(retriesRecord(ctap.PINMaxRetries, maxUVRetries, 0))
+}
+
+// countUV writes a try of built-in user verification down before it is made.
+// What it returns gives the try back.
+func (s *state) countUV() (undo record, err error) {
+	undo = retriesRecord(s.pinRetries, s.uvRetries, s.uvCount)
+	return undo, s.commit(retriesRecord(s.pinRetries, s.uvRetries-1, s.uvCount+1))
 }
 
 // nextSignCount returns the signature counter of the next assertion. There is

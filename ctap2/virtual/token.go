@@ -7,12 +7,13 @@ import (
 	"github.com/tapstone/fido/pin"
 )
 
-// Limits of a pinUvAuthToken (§6.5.2.1), those of USB. The rolling timer, which
-// is optional, is not used.
+// Limits of a pinUvAuthToken (§6.5.2.1). Those that depend on the transport are
+// the initial usage time limit and the user present time limit at once. The
+// rolling timer, which is optional, is not used.
 const (
-	initialUsageTimeLimit = ctap.InitialTokenUseSecondsUSB * time.Second
-	userPresentTimeLimit  = ctap.InitialTokenUseSecondsUSB * time.Second
-	maxUsageTimePeriod    = ctap.MaxTokenSeconds * time.Second
+	timeLimitUSB       = ctap.InitialTokenUseSecondsUSB * time.Second
+	timeLimitNFC       = time.Duration(ctap.InitialTokenUseSecondsNFC * float64(time.Second))
+	maxUsageTimePeriod = ctap.MaxTokenSeconds * time.Second
 )
 
 const tokenLength = 32 // both protocols allow it
@@ -30,19 +31,24 @@ type token struct {
 	userVerified bool
 	userPresent  bool
 	issued       time.Time // when the usage timer started
+	limit        time.Duration
 	used         bool
-	// permanent tokens are those of CTAP 2.0: they have no permissions and no
+	// permanent tokens are those before CTAP 2.1: they have no permissions and no
 	// timer, no touch spends them, and each getPinToken returns the same.
 	permanent bool
 }
 
 // issueToken is resetPinUvAuthToken for all protocols, followed by
 // beginUsingPinUvAuthToken and the assignment of permissions.
-func (a *Authenticator) issueToken(p pin.Protocol, userIsPresent bool, permissions uint64, rpID *string) *token {
+func (a *Authenticator) issueToken(op *operation, p pin.Protocol, userIsPresent bool, permissions uint64, rpID *string) *token {
 	if t := a.volatile.token; t != nil && t.permanent {
 		return t
 	}
 	a.stopUsingToken()
+	limit := timeLimitUSB
+	if op.transport == transportNFC {
+		limit = timeLimitNFC
+	}
 	a.volatile.token = &token{
 		protocol:     p,
 		value:        pin.NewSecret(randomBytes(tokenLength)),
@@ -51,7 +57,8 @@ func (a *Authenticator) issueToken(p pin.Protocol, userIsPresent bool, permissio
 		userVerified: true,
 		userPresent:  userIsPresent,
 		issued:       time.Now(),
-		permanent:    a.cfg.Level == CTAP20,
+		limit:        limit,
+		permanent:    a.cfg.Level < CTAP21,
 	}
 	return a.volatile.token
 }
@@ -73,11 +80,11 @@ func (a *Authenticator) token() *token {
 		return t
 	}
 	age := time.Since(t.issued)
-	if age >= maxUsageTimePeriod || !t.used && age >= initialUsageTimeLimit {
+	if age >= maxUsageTimePeriod || !t.used && age >= t.limit {
 		a.stopUsingToken()
 		return nil
 	}
-	if age >= userPresentTimeLimit {
+	if age >= t.limit {
 		t.userPresent = false
 	}
 	return t
@@ -99,19 +106,34 @@ func (a *Authenticator) spendToken() {
 	}
 }
 
-// verifyParam is verify(pinUvAuthToken, message, pinUvAuthParam) followed by
-// the checks that the token is good for permission and rpID. A token without an
-// RP ID gets this one.
-func (a *Authenticator) verifyParam(p pin.Protocol, param []byte, permission uint64, rpID string, message ...[]byte) error {
+// authenticate is verify(pinUvAuthToken, message, pinUvAuthParam). It returns
+// the token in use, nil if the verification fails.
+func (a *Authenticator) authenticate(p pin.Protocol, param []byte, message ...[]byte) *token {
 	t := a.token()
-	switch {
-	case t == nil, t.protocol != p, !p.Verify(t.value, param, message...):
-		return refusal(ctap.StatusPINAuthInvalid)
-	case t.permanent:
+	if t == nil || t.protocol != p || !p.Verify(t.value, param, message...) {
 		return nil
 	}
 	t.used = true
-	if !t.userVerified || t.permissions&permission == 0 || t.rpID != nil && *t.rpID != rpID {
+	return t
+}
+
+// can reports whether a token, which may be nil, has a permission.
+func (t *token) can(permission uint64) bool {
+	return t != nil && (t.permanent || t.permissions&permission != 0)
+}
+
+// verifyParam is authenticate for makeCredential and getAssertion, followed by
+// the checks that the token is good for permission and rpID. A token without an
+// RP ID gets this one.
+func (a *Authenticator) verifyParam(p pin.Protocol, param []byte, permission uint64, rpID string, message ...[]byte) error {
+	t := a.authenticate(p, param, message...)
+	if !t.can(permission) {
+		return refusal(ctap.StatusPINAuthInvalid)
+	}
+	if t.permanent {
+		return nil
+	}
+	if !t.userVerified || t.rpID != nil && *t.rpID != rpID {
 		return refusal(ctap.StatusPINAuthInvalid)
 	}
 	if t.rpID == nil {

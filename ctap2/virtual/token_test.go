@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tapstone/fido/internal/cbor"
 	"github.com/tapstone/fido/internal/ctap"
 	"github.com/tapstone/fido/pin"
 )
@@ -128,15 +129,15 @@ func TestTokenTimers(t *testing.T) {
 
 		// Used within 30 seconds or not at all.
 		fresh()
-		time.Sleep(initialUsageTimeLimit - 1)
+		time.Sleep(timeLimitUSB - 1)
 		u.want(u.silent(testRPID), ctap.StatusNoCredentials)
 		fresh()
-		time.Sleep(initialUsageTimeLimit)
+		time.Sleep(timeLimitUSB)
 		u.want(u.silent(testRPID), ctap.StatusPINAuthInvalid)
 		// A use that fails is none.
 		fresh()
 		key.refused(ctap.StatusPINAuthInvalid, ctap.CmdMakeCredential, makeRequest(params{8: testHash, 9: pin.Two}))
-		time.Sleep(initialUsageTimeLimit)
+		time.Sleep(timeLimitUSB)
 		u.want(u.make(), ctap.StatusPINAuthInvalid)
 
 		// Once used, ten minutes, used or not.
@@ -147,6 +148,46 @@ func TestTokenTimers(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		u.want(u.silent(testRPID), ctap.StatusPINAuthInvalid)
 	})
+}
+
+// A token that was obtained over NFC has less time.
+func TestTokenTimersNFC(t *testing.T) {
+	for _, protocol := range bothProtocols {
+		synctest.Test(t, func(t *testing.T) {
+			var c counter
+			key := newKey(t, Config{PIN: testPIN, BuiltInUV: UVConfigured, Presence: c.person})
+			card := cardPlatform{reader: reader{t, key.Tap(CardConfig{})}, extended: true}
+			defer card.Remove()
+			card.run(t, selectU2F)
+			u := uses{platform: key, protocol: protocol}
+			fresh := func(request params, secret *pin.SharedSecret) {
+				t.Helper()
+				answer := card.exchange(message(t, ctap.CmdClientPIN, request))
+				var m members
+				if err := cbor.Unmarshal(answer[1:], &m); err != nil {
+					t.Fatal(err)
+				}
+				u.token = key.openToken(m, secret)
+			}
+			fresh(key.tokenRequest(protocol, testPIN, permMC|permGA, testRPID))
+			time.Sleep(19800*time.Millisecond - 1)
+			u.want(u.silent(testRPID), ctap.StatusNoCredentials)
+			fresh(key.tokenRequest(protocol, testPIN, permMC|permGA, testRPID))
+			time.Sleep(19800 * time.Millisecond)
+			u.want(u.silent(testRPID), ctap.StatusPINAuthInvalid)
+
+			if protocol != pin.Two { // the only one that uvTokenRequest knows
+				return
+			}
+			fresh(key.uvTokenRequest(permMC | permGA))
+			u.want(u.silent(testRPID), ctap.StatusNoCredentials)
+			time.Sleep(19800 * time.Millisecond)
+			u.want(u.make(), ctap.StatusOK)
+			if c.took() != 1 {
+				t.Error("no touch after the finger was forgotten")
+			}
+		})
+	}
 }
 
 // With built-in user verification the user is present, for 30 seconds.
@@ -163,7 +204,7 @@ func TestTokenUserPresent(t *testing.T) {
 
 		u.token = key.uvToken(permMC | permGA)
 		u.want(u.silent(testRPID), ctap.StatusNoCredentials)
-		time.Sleep(userPresentTimeLimit)
+		time.Sleep(timeLimitUSB)
 		u.want(u.make(), ctap.StatusOK)
 		if c.took() != 1 {
 			t.Error("no touch after the finger was forgotten")

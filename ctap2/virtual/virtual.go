@@ -17,14 +17,14 @@
 //
 // No library is needed to talk to one: Exchange takes the message of a CTAP
 // transport, a command byte and a CBOR map, and returns the answer, a status
-// byte and a CBOR map.
-// PlugIn puts the key into a USB port instead, for what speaks CTAPHID; Tap
-// holds it to a card reader, for what speaks APDUs.
+// byte and a CBOR map. Msg takes a request of U2F and returns its response, both
+// APDUs. PlugIn puts the key into a USB port instead, for what speaks CTAPHID;
+// Tap holds it to a card reader, for what speaks APDUs.
 //
 // # The person
 //
 // Every wait for a touch asks a [Person], a function. There are ready-made
-// ones: [Touch], [TouchAfter], [Refuse], [Ignore]; one of your own can look at
+// ones: [Touch], [TouchAfter], [TouchFor], [Refuse], [Ignore]; one of your own can look at
 // the [Prompt], count, or wait for a channel of your test. SetPresence changes
 // it while the key runs. Nothing in the package sleeps on a clock of its own:
 // inside testing/synctest a thirty-second timeout takes no time.
@@ -34,11 +34,14 @@
 //	dev.SetPresence(virtual.TouchAfter(2 * time.Second))
 //
 // A key with a fingerprint reader is Config{BuiltInUV: virtual.UVConfigured};
-// its reader asks Config.Verification the same way.
+// its reader asks Config.Verification the same way. Who enrols a fingerprint
+// asks a [Finger], Config.Finger: [Samples] is one that does not get it right
+// each time.
 //
 // # Other keys
 //
-// Config takes abilities away one by one, down to Config{Level: CTAP20}, and
+// A [Profile] has the Config of a typical key, from U2F alone to CTAP 2.3.
+// Config takes abilities away one by one, down to Config{Level: CTAP1}, and
 // [Fault] holds the misbehaviours of keys in the field, for programs that must
 // live with them. PowerCycle does what pulling a key out and putting it back
 // does. Config.Path keeps the key in a file, across processes; whoever can read
@@ -49,11 +52,7 @@
 // It is no place for credentials that matter: its secrets are in the memory of
 // your process, and in the clear in its file.
 //
-// It is not all of CTAP 2.3 either. Its commands are makeCredential,
-// getAssertion, getNextAssertion, getInfo, clientPIN, reset and selection, its
-// extensions credProtect and hmac-secret. There is no credentialManagement,
-// bioEnrollment, largeBlobs or authenticatorConfig, none of their options and
-// permissions, no enterprise attestation, and no U2F; getInfo says so.
+// It is not on every transport either: there is no Bluetooth, and no hybrid.
 package virtual
 
 import (
@@ -62,6 +61,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tapstone/fido/cose"
@@ -72,18 +72,28 @@ import (
 // Level is a published level of the protocol.
 type Level int
 
-// The levels a key can have. CTAP 2.2 is missing because no version string was
-// ever defined for it (§6.4).
+// The levels a key can have, oldest first. CTAP 2.2 is missing because no
+// version string was ever defined for it (§6.4).
 const (
+	// CTAP1 keys speak U2F and nothing else: they have no PIN, no discoverable
+	// credentials, no extensions, and Exchange answers INVALID_COMMAND to all
+	// that it gets.
+	CTAP1 Level = iota + 1
 	// CTAP20 keys have no pinUvAuthToken option, know PIN/UV auth protocol one
 	// alone and issue tokens with getPinToken alone, which last until power is
 	// lost; there is no credProtect, no authenticatorSelection, and getInfo
 	// ends at pinUvAuthProtocols.
-	CTAP20 Level = 20
+	CTAP20
+	// CTAP21PRE keys were built to a draft, and say FIDO_2_1_PRE. They are
+	// those of CTAP 2.0 with credProtect, the prototypes of
+	// authenticatorCredentialManagement and, where they have a fingerprint
+	// reader, of authenticatorBioEnrollment (§6.12, §6.13), for which a token
+	// of getPinToken is good too, and a getInfo that ends at algorithms.
+	CTAP21PRE
 	// CTAP21 keys lack what getInfo and makeCredential have gained since.
-	CTAP21 Level = 21
+	CTAP21
 	// CTAP23 is the level of the zero Config.
-	CTAP23 Level = 23
+	CTAP23
 )
 
 // BuiltInUV says whether a key can verify its user without a platform, by
@@ -100,11 +110,11 @@ const (
 )
 
 // Config says what kind of key to build. The zero Config is a modern key:
-// FIDO_2_0, FIDO_2_1 and FIDO_2_3, both PIN/UV auth protocols, a PIN that can be
-// set, discoverable credentials, every extension of this package, basic
-// attestation, and a person who touches it at once. It has no built-in user
-// verification, and of the commands of CTAP 2.3 those that the package doc
-// lists.
+// U2F_V2, FIDO_2_0, FIDO_2_1 and FIDO_2_3, both PIN/UV auth protocols, a PIN that
+// can be set, discoverable credentials, every extension of this package but
+// largeBlob, basic attestation, and a person who touches it at once. It has no
+// built-in user verification, and every command of CTAP 2.3 that does not need
+// that.
 type Config struct {
 	// Path names the file that keeps the key; it is created if it is not
 	// there, in a folder that has to be. Empty: the key lives in memory and is
@@ -119,6 +129,12 @@ type Config struct {
 	// Level is the newest level of the protocol that the key speaks. Zero:
 	// CTAP23.
 	Level Level
+	// NoU2F: the key does not speak CTAP1/U2F besides CTAP2, which others do:
+	// they have the version U2F_V2, and Msg, CTAPHID_MSG and a card's U2F
+	// commands work, as long as alwaysUv is not on (§7.2.4). U2F is about user
+	// presence and ES256: it needs the former, and has the latter whatever
+	// Algorithms says.
+	NoU2F bool
 	// AAGUID is the model of the key. Zero: one that stands for this package.
 	AAGUID [16]byte
 	// FirmwareVersion as getInfo reports it. Zero: 1.
@@ -132,8 +148,15 @@ type Config struct {
 	// of ES256, ES384, ES512, their fully specified twins, EdDSA, Ed25519 and
 	// RS256. Nil: ES256 and EdDSA.
 	Algorithms []cose.Algorithm
-	// Extensions that the key has, by identifier: "credProtect",
-	// "hmac-secret". Nil: all of the key's level. Empty and not nil: none.
+	// Extensions that the key has, by identifier (§12). Nil: all of the key's
+	// level that go with the rest of Config, but for "largeBlob". Empty and not
+	// nil: none.
+	//
+	// "largeBlobKey" comes with authenticatorLargeBlobs. It takes discoverable
+	// credentials and, in a key with a PIN or built-in user verification,
+	// pinUvAuthToken. "largeBlob" is instead of it: a key has one of them at
+	// most (§12.4). "hmac-secret-mc" takes "hmac-secret", and "credBlob"
+	// discoverable credentials.
 	Extensions []string
 
 	// MaxMsgSize is the length in bytes of the longest message that is not
@@ -147,28 +170,52 @@ type Config struct {
 	// MaxCredentialIDLength is the length in bytes of the longest credential
 	// ID in such a list; longer ones are refused likewise. Zero: 128. It must
 	// have room for the key's own IDs: 16 bytes of credentials that are stored,
-	// as those of RS256 always are, and otherwise up to 69 with P-256 and
-	// Ed25519, 85 with P-384 and 103 with P-521.
+	// as those of RS256 always are, and otherwise up to 71 with P-256 and
+	// Ed25519, 87 with P-384 and 105 with P-521.
 	MaxCredentialIDLength int
 	// Credentials is the number of credentials that fit into the key's
 	// storage; another one is refused with KEY_STORE_FULL. Zero: 25. It counts
-	// discoverable ones, and those of RS256 whose key does not fit into a
-	// credential ID.
+	// discoverable ones, and those of RS256, and with a large blob, that do not
+	// fit into a credential ID.
 	Credentials int
+	// MaxSerializedLargeBlobArray is the length in bytes, from 1024 to 524288,
+	// of the longest large-blob array that the key stores; the write of a
+	// longer one is refused with LARGE_BLOB_STORAGE_FULL. Zero: 4096. In a key
+	// with the extension "largeBlob" it is the limit for the blobs of all
+	// credentials together; one that does not fit is not written, nor is one
+	// that is less than 1024 bytes shorter than MaxMsgSize.
+	MaxSerializedLargeBlobArray int
+	// MaxCredBlobLength is the length in bytes, from 32 to 1024, of the longest
+	// credBlob that a credential can have. Zero: 32.
+	MaxCredBlobLength int
 
 	// NoResidentKeys: the key makes no discoverable credentials ("rk" false).
 	NoResidentKeys bool
 	// NoUserPresence: the key cannot be touched ("up" false). It asks for no
 	// touch, and does not claim one in authenticator data.
 	NoUserPresence bool
+	// NoCredentialManagement: discoverable credentials cannot be listed,
+	// deleted and renamed (no option "credMgmt", nor "credentialMgmtPreview").
+	// Otherwise they can on keys that make any, from CTAP21PRE on.
+	NoCredentialManagement bool
+	// CredentialManagementPreview: the key answers to the prototype of
+	// authenticatorCredentialManagement too, 0x41 (option
+	// "credentialMgmtPreview"), as keys do for the platforms of before CTAP
+	// 2.1. CTAP21PRE keys answer to nothing else whatever it says.
+	CredentialManagementPreview bool
+	// NoPersistentCredMgmtRO: there is no permission to read what
+	// authenticatorCredentialManagement lists with a token that survives power
+	// (no option "perCredMgmtRO"), and with it no encIdentifier and no
+	// encCredStoreState in getInfo. They came after CTAP21.
+	NoPersistentCredMgmtRO bool
 	// NoClientPIN: the key has no PIN (no option "clientPin").
 	NoClientPIN bool
 	// NoPINUVAuthToken: no permissions can be asked for (no option
 	// "pinUvAuthToken"). A PIN then buys a token with getPinToken alone, which
 	// is good for makeCredential and getAssertion, for the first relying party
 	// that it is used with, and spent by a touch (§6.5.5.7.1); only that of a
-	// CTAP20 key has no such bounds. Built-in user verification works through
-	// the option "uv" alone.
+	// key older than CTAP21 has no such bounds. Built-in user verification
+	// works through the option "uv" alone.
 	NoPINUVAuthToken bool
 	// PINProtocols that the key has, at least one, preferred first. Nil: two
 	// and one.
@@ -176,28 +223,107 @@ type Config struct {
 	// PIN is set in a key that is new, in Unicode Normalization Form C,
 	// whichever it has here; a reset removes it. Empty: none.
 	PIN string
-	// MinPINLength in Unicode code points. Zero: 4.
+	// MinPINLength in Unicode code points, as long as setMinPINLength has not
+	// raised it. Zero: 4.
 	MinPINLength int
+	// MaxPINLength in Unicode code points, at most 63. Zero: 63.
+	MaxPINLength int
+	// PINComplexityPolicy: setPIN and changePIN refuse PINs of one character
+	// that repeats and of neighbours in a row, such as 1234 and 9876, with
+	// PIN_POLICY_VIOLATION, and so does New. Others can be told to by
+	// setMinPINLength, from CTAP23 on.
+	PINComplexityPolicy bool
+	// PINComplexityPolicyURL as getInfo reports it. Empty: not at all.
+	PINComplexityPolicyURL string
 	// ForcePINChange: Config.PIN must be changed before it is good for a
 	// token. It is gone with that PIN.
 	ForcePINChange bool
-	// BuiltInUV is the key's own way to verify the user.
+	// BuiltInUV is the key's own way to verify the user: a fingerprint reader.
+	// UVConfigured is a finger that is enrolled in a key that is new; later it
+	// is authenticatorBioEnrollment that says who is, where there is one.
 	BuiltInUV BuiltInUV
+	// NoBioEnrollment: platforms have no part in who is enrolled (no option
+	// "bioEnroll"), and BuiltInUV stays what it is here. Otherwise they do on
+	// keys with built-in user verification from CTAP21PRE on, but for those with
+	// NoPINUVAuthToken, or, at CTAP21PRE, NoClientPIN.
+	NoBioEnrollment bool
+	// BioEnrollmentPreview: the key answers to the prototype of
+	// authenticatorBioEnrollment too, 0x40 (option
+	// "userVerificationMgmtPreview"). CTAP21PRE keys answer to nothing else
+	// whatever it says.
+	BioEnrollmentPreview bool
+	// NoUVBioEnroll: a finger buys no token for authenticatorBioEnrollment (no
+	// option "uvBioEnroll").
+	NoUVBioEnroll bool
+	// FingerprintKind is that of the reader. Zero: FingerprintTouch.
+	FingerprintKind FingerprintKind
+	// FingerprintSamples is the number of good samples that an enrolment takes.
+	// Zero: 4.
+	FingerprintSamples int
+	// Fingerprints is the number of fingerprints that fit into the key's
+	// storage; another one is refused with FP_DATABASE_FULL. Zero: 5.
+	Fingerprints int
+	// MaxTemplateFriendlyName is the length in bytes of the longest name that a
+	// fingerprint can have; a longer one is refused with INVALID_LENGTH. Zero:
+	// 64.
+	MaxTemplateFriendlyName int
 	// UVRequiredForNonDiscoverable takes the option "makeCredUvNotRqd" away:
 	// once the key can verify its user, it does so for every new credential.
 	UVRequiredForNonDiscoverable bool
-	// AlwaysUV: the key verifies its user for everything that needs a touch.
-	// There must be a way to, be it one that nobody has set up.
+	// AlwaysUV: the key verifies its user for everything that needs a touch, as
+	// long as toggleAlwaysUv has not changed that. There must be a way to, be it
+	// one that nobody has set up.
 	AlwaysUV bool
+	// NoToggleAlwaysUV: AlwaysUV stays what it is here. If it is false, there is
+	// no option "alwaysUv".
+	NoToggleAlwaysUV bool
 	// NoMCGAPermissionsWithClientPIN: a PIN buys no token for makeCredential
 	// and getAssertion.
 	NoMCGAPermissionsWithClientPIN bool
+
+	// NoAuthenticatorConfig: there is no authenticatorConfig (no option
+	// "authnrCfg"). Otherwise there is from CTAP21 on, if the key has tokens with
+	// permissions. What it changes is gone with a reset.
+	NoAuthenticatorConfig bool
+	// NoUVAcfg: a finger buys no token for authenticatorConfig (no option
+	// "uvAcfg").
+	NoUVAcfg bool
+	// MaxRPIDsForSetMinPINLength is the number of relying parties that
+	// setMinPINLength can name, which are then told of the minimum and of the
+	// complexity policy; more are refused with KEY_STORE_FULL. Zero: 8.
+	MaxRPIDsForSetMinPINLength int
+	// VendorConfigCommands are the vendorCommandIds that vendorPrototype takes;
+	// others are refused with INVALID_SUBCOMMAND. Nil: there is no such
+	// subcommand.
+	VendorConfigCommands []uint64
+	// VendorConfig carries one of them out and returns the status that it ends
+	// with. It gets subCommandParams as the platform sent them. While it runs
+	// the key is busy. Nil: all succeed.
+	VendorConfig func(id uint64, subCommandParams []byte) (status byte)
+	// EnterpriseAttestation: the key is capable of enterprise attestation, of
+	// both kinds, with a certificate that has a serial number (option "ep"),
+	// once enableEnterpriseAttestation has been called. It takes
+	// authenticatorConfig and AttestationBasic.
+	EnterpriseAttestation bool
+	// EnterpriseRPIDs are the relying parties for which enterprise attestation
+	// can be vendor-facilitated (§7.1.2).
+	EnterpriseRPIDs []string
+	// LongTouchForReset: a reset takes a touch of five seconds. Others can be
+	// told to by enableLongTouchForReset, from CTAP23 on.
+	LongTouchForReset bool
+	// TransportsForReset are the only ones over which a reset is possible;
+	// others refuse it with OPERATION_DENIED. It came after CTAP21. Nil: all,
+	// and getInfo does not say so. Messages that come through Exchange came over
+	// the first of Transports.
+	TransportsForReset []string
 
 	// Presence is the person who is asked to touch the key. Nil: Touch.
 	Presence Person
 	// Verification is the person who is asked for a finger, or whatever
 	// BuiltInUV is. Nil: Touch, which is the right finger.
 	Verification Person
+	// Finger is asked for the samples of an enrolment. Nil: good ones, at once.
+	Finger Finger
 	// PresenceTimeout is how long the key waits for a person. Zero: 30 s.
 	PresenceTimeout time.Duration
 	// ResetWindow is how long after power-up a reset is allowed. Zero: 10 s,
@@ -222,19 +348,36 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxCredentialCountInList, 8)
 	set(&c.MaxCredentialIDLength, 128)
 	set(&c.Credentials, 25)
+	set(&c.MaxSerializedLargeBlobArray, 4096)
+	set(&c.MaxCredBlobLength, leastMaxCredBlobLength)
 	set(&c.MinPINLength, ctap.PINDefaultMinLength)
+	set(&c.MaxPINLength, ctap.PINDefaultMaxLength)
+	set(&c.FingerprintKind, FingerprintTouch)
+	set(&c.FingerprintSamples, 4)
+	set(&c.Fingerprints, 5)
+	set(&c.MaxTemplateFriendlyName, 64)
+	set(&c.MaxRPIDsForSetMinPINLength, 8)
 	set(&c.PresenceTimeout, 30*time.Second)
 	set(&c.ResetWindow, 10*time.Second)
 	c.Transports = orDefault(c.Transports, "usb")
 	c.Algorithms = orDefault(c.Algorithms, cose.ES256, cose.EdDSA)
 	if c.Extensions == nil {
-		c.Extensions = extensionsOf(c.Level)
+		c.Extensions = c.defaultExtensions()
 	}
 	c.Extensions = slices.Clone(c.Extensions)
-	if c.Level == CTAP20 {
+	c.VendorConfigCommands = slices.Clone(c.VendorConfigCommands)
+	c.EnterpriseRPIDs = slices.Clone(c.EnterpriseRPIDs)
+	c.TransportsForReset = slices.Clone(c.TransportsForReset)
+	if c.Level < CTAP21 {
 		c.NoPINUVAuthToken = true
 		c.UVRequiredForNonDiscoverable = true
 		c.PINProtocols = orDefault(c.PINProtocols, pin.One)
+	}
+	if c.Level == CTAP1 {
+		c.NoResidentKeys = true
+		c.NoClientPIN = true
+	} else if c.NoUserPresence {
+		c.NoU2F = true
 	}
 	c.PINProtocols = orDefault(c.PINProtocols, pin.Two, pin.One)
 	// One that cannot be normalized is no PIN, which check says.
@@ -243,6 +386,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.Presence = c.Presence.orTouch()
 	c.Verification = c.Verification.orTouch()
+	c.Finger = c.Finger.orGood()
 	return c
 }
 
@@ -273,11 +417,17 @@ func repeats[T comparable](list []T) bool {
 
 // check reports what is wrong with a configuration that has its defaults.
 func (c *Config) check() error {
-	if c.Level != CTAP20 && c.Level != CTAP21 && c.Level != CTAP23 {
-		return fmt.Errorf("virtual: Config.Level %d is none of CTAP20, CTAP21, CTAP23", c.Level)
+	if c.Level < CTAP1 || c.Level > CTAP23 {
+		return fmt.Errorf("virtual: Config.Level %d is none of CTAP1, CTAP20, CTAP21PRE, CTAP21, CTAP23", c.Level)
 	}
-	if c.Level == CTAP20 && (c.AlwaysUV || c.NoMCGAPermissionsWithClientPIN || c.ForcePINChange) {
-		return errors.New("virtual: Config has an option that CTAP 2.0 did not have")
+	if c.Level == CTAP1 && (c.NoU2F || c.NoUserPresence || c.BuiltInUV != UVNone) {
+		return errors.New("virtual: Config has what a key that speaks U2F alone cannot have")
+	}
+	if c.Level < CTAP21 && (c.AlwaysUV || c.NoMCGAPermissionsWithClientPIN || c.ForcePINChange) {
+		return errors.New("virtual: Config has an option that there was not before CTAP 2.1")
+	}
+	if c.Level < CTAP21PRE && c.CredentialManagementPreview {
+		return errors.New("virtual: Config.CredentialManagementPreview is set in a key older than the prototype")
 	}
 	if len(c.Algorithms) == 0 || len(c.Transports) == 0 || len(c.PINProtocols) == 0 {
 		return errors.New("virtual: Config.Algorithms, Config.Transports or Config.PINProtocols is empty and not nil")
@@ -290,14 +440,14 @@ func (c *Config) check() error {
 			return fmt.Errorf("virtual: Config.Algorithms: cannot sign with %v", alg)
 		}
 	}
-	known := extensionsOf(c.Level)
+	known := extensionsFor(c)
 	for _, id := range c.Extensions {
 		if !slices.Contains(known, id) {
-			return fmt.Errorf("virtual: Config.Extensions: no extension %q at this level", id)
+			return fmt.Errorf("virtual: Config.Extensions: no extension %q at this level, or with the rest of Config", id)
 		}
 	}
 	for _, p := range c.PINProtocols {
-		if !p.Known() || c.Level == CTAP20 && p != pin.One {
+		if !p.Known() || c.Level < CTAP21 && p != pin.One {
 			return fmt.Errorf("virtual: Config.PINProtocols: unknown or not of this level: %v", p)
 		}
 	}
@@ -309,21 +459,33 @@ func (c *Config) check() error {
 			return fmt.Errorf("virtual: Config.MaxCredentialIDLength is less than the %d bytes of the key's own IDs", n)
 		}
 	}
-	if c.MinPINLength < ctap.PINDefaultMinLength || c.MinPINLength > ctap.PINMaxBytes {
-		return errors.New("virtual: Config.MinPINLength is not from 4 to 63")
+	if c.MaxSerializedLargeBlobArray < ctap.LargeBlobMinArray || c.MaxSerializedLargeBlobArray > greatestLargeBlobArray {
+		return fmt.Errorf("virtual: Config.MaxSerializedLargeBlobArray is not from %d to %d", ctap.LargeBlobMinArray, greatestLargeBlobArray)
 	}
-	if c.BuiltInUV > UVConfigured || c.Attestation > AttestationNone {
-		return errors.New("virtual: Config.BuiltInUV or Config.Attestation is unknown")
+	if c.MaxCredBlobLength < leastMaxCredBlobLength || c.MaxCredBlobLength > greatestMaxCredBlobLength {
+		return fmt.Errorf("virtual: Config.MaxCredBlobLength is not from %d to %d", leastMaxCredBlobLength, greatestMaxCredBlobLength)
 	}
-	if c.AlwaysUV && c.BuiltInUV == UVNone && (c.NoClientPIN || c.NoMCGAPermissionsWithClientPIN) {
+	if c.MinPINLength < ctap.PINDefaultMinLength || c.MinPINLength > c.MaxPINLength || c.MaxPINLength > ctap.PINMaxBytes {
+		return errors.New("virtual: Config.MinPINLength and Config.MaxPINLength are not from 4 to 63")
+	}
+	if c.BuiltInUV > UVConfigured || c.Attestation > AttestationNone || c.FingerprintKind > FingerprintSwipe {
+		return errors.New("virtual: Config.BuiltInUV, Config.Attestation or Config.FingerprintKind is unknown")
+	}
+	if err := c.checkConfigurable(); err != nil {
+		return err
+	}
+	if c.AlwaysUV && !c.canVerify() {
 		return errors.New("virtual: Config.AlwaysUV is set in a key that has no way to verify its user")
 	}
 	if c.PIN != "" {
 		if c.NoClientPIN {
 			return errors.New("virtual: Config.PIN is set in a key without one")
 		}
-		if err := pin.Check(pin.FromString(c.PIN), c.MinPINLength, 0); err != nil {
+		if err := pin.Check(pin.FromString(c.PIN), c.MinPINLength, c.MaxPINLength); err != nil {
 			return fmt.Errorf("virtual: Config.PIN: %w", err)
+		}
+		if c.PINComplexityPolicy && trivial(pin.FromString(c.PIN)) {
+			return errors.New("virtual: Config.PIN: Config.PINComplexityPolicy refuses it")
 		}
 	}
 	return nil
@@ -343,12 +505,15 @@ type Authenticator struct {
 	volatile   volatile
 	storageErr error
 
+	u2f atomic.Bool // speaksU2F, as of the last command
+
 	mu           sync.Mutex
 	power        context.Context // ends when the key is unplugged or closed, with the reason as its cause
 	unplug       context.CancelCauseFunc
 	closed       bool
 	presence     Person
 	verification Person
+	finger       Finger
 }
 
 // volatile is what a key loses with its power.
@@ -356,8 +521,12 @@ type volatile struct {
 	poweredUp    time.Time
 	keyAgreement map[pin.Protocol]*pin.KeyAgreement
 	token        *token      // the pinUvAuthToken in use, nil if there is none
+	blobWrite    *blobWrite  // the large-blob array that is being written, nil if none is
+	enrollment   *enrollment // the fingerprint that is being enrolled, nil if none is
 	mismatches   int         // wrong PINs in a row
 	assertions   *assertions // what getNextAssertion goes on with, nil if nothing
+	blink        *blink      // for a touch that U2F requests wait for, nil if none does
+	listing      *listing    // what credentialManagement goes on with, nil if nothing
 }
 
 // New builds the key that cfg describes and plugs it in. With Config.Path it
@@ -381,12 +550,14 @@ func New(cfg Config) (*Authenticator, error) {
 		state:        s,
 		presence:     cfg.Presence,
 		verification: cfg.Verification,
+		finger:       cfg.Finger,
 	}
 	for _, e := range extensions {
 		if slices.Contains(cfg.Extensions, e.id) {
 			a.extensions = append(a.extensions, e)
 		}
 	}
+	a.u2f.Store(a.speaksU2F())
 	if err := a.powerUp(); err != nil {
 		return nil, errors.Join(fmt.Errorf("virtual: %w", err), s.close())
 	}
@@ -490,8 +661,13 @@ func (a *Authenticator) Close() error {
 // is answered with a status. Exchange returns an error only if the key is
 // closed, or unplugged by PowerCycle meanwhile.
 func (a *Authenticator) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
+	return a.exchangeOver(ctx, a.cfg.Transports[0], message, status)
+}
+
+// exchangeOver is Exchange for a command that comes over a transport.
+func (a *Authenticator) exchangeOver(ctx context.Context, transport string, message []byte, status func(byte)) ([]byte, error) {
 	a.mu.Lock()
-	op := &operation{ctx: ctx, power: a.power, notify: status}
+	op := &operation{ctx: ctx, power: a.power, transport: transport, notify: status}
 	a.mu.Unlock()
 	answer, err := a.exchange(op, message)
 	// Not before it is somebody else's turn, for which a status function that
@@ -503,21 +679,15 @@ func (a *Authenticator) Exchange(ctx context.Context, message []byte, status fun
 // exchange is Exchange, but for a call of the status function that the command
 // did not wait for.
 func (a *Authenticator) exchange(op *operation, message []byte) ([]byte, error) {
-	select {
-	case a.turn <- struct{}{}:
-	case <-op.ctx.Done():
+	switch err := a.begin(op); {
+	case err == refusal(ctap.StatusKeepaliveCancel):
 		return []byte{ctap.StatusKeepaliveCancel}, nil
-	case <-op.power.Done():
-		return nil, context.Cause(op.power)
+	case err != nil:
+		return nil, err
 	}
 	defer func() { <-a.turn }()
-	if op.power.Err() != nil {
-		return nil, context.Cause(op.power)
-	}
-	if op.ctx.Err() != nil {
-		return []byte{ctap.StatusKeepaliveCancel}, nil
-	}
 	answer, err := a.run(op, message)
+	a.u2f.Store(a.speaksU2F())
 	var refused refusal
 	switch cause := context.Cause(op.power); {
 	case err == nil:
@@ -532,6 +702,33 @@ func (a *Authenticator) exchange(op *operation, message []byte) ([]byte, error) 
 	return []byte{byte(refused)}, nil
 }
 
+// begin waits for a command's turn, which the caller gives back. It returns
+// KEEPALIVE_CANCEL if the platform cancels first, and the reason if the key
+// loses its power.
+func (a *Authenticator) begin(op *operation) error {
+	select {
+	case a.turn <- struct{}{}:
+	case <-op.ctx.Done():
+		return refusal(ctap.StatusKeepaliveCancel)
+	case <-op.power.Done():
+		return context.Cause(op.power)
+	}
+	err := context.Cause(op.power)
+	if err == nil && op.ctx.Err() != nil {
+		err = refusal(ctap.StatusKeepaliveCancel)
+	}
+	if err != nil {
+		<-a.turn
+	}
+	return err
+}
+
+// forgetSequences ends what stateful commands would go on with.
+func (a *Authenticator) forgetSequences() {
+	a.forgetAssertions()
+	a.volatile.listing = nil
+}
+
 // noteStorageError remembers the first thing that went wrong where no status
 // says what it was.
 func (a *Authenticator) noteStorageError(err error) {
@@ -542,16 +739,28 @@ func (a *Authenticator) noteStorageError(err error) {
 
 // run carries out one command and returns its answer.
 func (a *Authenticator) run(op *operation, message []byte) ([]byte, error) {
+	if a.cfg.Level == CTAP1 {
+		return nil, refusal(ctap.StatusInvalidCommand)
+	}
 	if len(message) == 0 {
 		return nil, refusal(ctap.StatusInvalidLength)
 	}
 	op.command = message[0]
-	if op.command != ctap.CmdGetNextAssertion {
-		// A platform must not interleave anything with a stateful command
-		// (§6); a key that has its state still afterwards hides that it did.
-		a.forgetAssertions()
+	// A platform must not interleave anything with a stateful command (§6); a
+	// key that has its state still afterwards hides that it did.
+	switch op.command {
+	case ctap.CmdGetNextAssertion:
+		a.volatile.listing = nil
+	case ctap.CmdCredentialManagement, ctap.CmdCredentialManagementPreview:
+		a.forgetAssertions() // and, by subcommand, listing
+	default:
+		a.forgetSequences()
+	}
+	if op.command != ctap.CmdLargeBlobs {
+		a.volatile.blobWrite = nil
 	}
 	if len(message) > a.cfg.MaxMsgSize {
+		a.forgetSequences()
 		return nil, refusal(ctap.StatusRequestTooLarge)
 	}
 	answer, err := a.dispatch(op, message[1:])
@@ -577,6 +786,14 @@ func (a *Authenticator) dispatch(op *operation, params []byte) (reply, error) {
 		return a.getNextAssertion(params)
 	case ctap.CmdSelection:
 		return a.selection(op, params)
+	case ctap.CmdLargeBlobs:
+		return a.largeBlobs(params)
+	case ctap.CmdBioEnrollment, ctap.CmdBioEnrollmentPreview:
+		return a.bioEnrollment(op, params)
+	case ctap.CmdConfig:
+		return a.config(params)
+	case ctap.CmdCredentialManagement, ctap.CmdCredentialManagementPreview:
+		return a.credentialManagement(op, params)
 	}
 	return nil, refusal(ctap.StatusInvalidCommand)
 }

@@ -25,7 +25,8 @@
 // at the terminal (ask). The key lives in memory unless -state names a file
 // for it. A new key gets the PIN on the first line of -pin-file, which may be
 // a file descriptor such as /dev/fd/3; there is no flag for the PIN itself,
-// because others can see those.
+// because others can see those. -profile makes it another kind of key than a
+// modern one, of U2F alone for instance.
 package main
 
 import (
@@ -72,6 +73,7 @@ type options struct {
 	reportLength int
 	atr          []byte
 
+	profile virtual.Profile // zero: that of the zero Config
 	state   string
 	pinFile string
 	touch   string
@@ -93,6 +95,15 @@ func parse(args []string, usage io.Writer) (*options, error) {
 		return err
 	})
 	flags.Func("udp", "exchange reports on a UDP socket at `127.0.0.1:port`; port 0 takes a free one", loopback(&o.udp))
+	flags.Func("profile", fmt.Sprintf("the `kind` of key, one of %v", virtual.Profiles()), func(s string) error {
+		for _, p := range virtual.Profiles() {
+			if p.String() == s {
+				o.profile = p
+				return nil
+			}
+		}
+		return errors.New("no such kind")
+	})
 	flags.StringVar(&o.state, "state", "", "the `file` that keeps the key; made if it is not there")
 	flags.StringVar(&o.pinFile, "pin-file", "", "the `file` whose first line is the PIN of a new key")
 	flags.StringVar(&o.touch, "touch", "auto", "who touches the key: `auto, ask or none`")
@@ -142,8 +153,9 @@ func loopback(to *netip.AddrPort) func(string) error {
 // error, or something fails. It writes to out when the key is attached, and
 // with -touch ask what the key wants, which is answered on in.
 func run(ctx context.Context, o *options, in io.Reader, out io.Writer) (err error) {
-	config := virtual.Config{Path: o.state, Transports: []string{"usb"}}
-	if o.vpcd.IsValid() {
+	config := o.profile.Config()
+	config.Path = o.state
+	if o.vpcd.IsValid() && config.Transports == nil {
 		config.Transports = []string{"nfc"}
 	}
 	switch o.touch {

@@ -31,6 +31,7 @@ func TestParse(t *testing.T) {
 		"-vpcd 127.0.0.1:35963",
 		"-vpcd 127.0.0.1:35963 -atr 3b8080",
 		"-udp 127.0.0.1:0",
+		"-udp 127.0.0.1:0 -profile ctap2.1-pre",
 	} {
 		if _, err := parse(strings.Fields(line), io.Discard); err != nil {
 			t.Errorf("%s: %v", line, err)
@@ -45,6 +46,7 @@ func TestParse(t *testing.T) {
 		"-uhid -create",
 		"-uhid -pin 271828",
 		"-uhid -touch sometimes",
+		"-uhid -profile fido9",
 		"-uhid -atr 3b00",
 		"-gadget /dev/hidg0 -create -report-length 63",
 		"-gadget /dev/hidg0 -create -report-length 1025",

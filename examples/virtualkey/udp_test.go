@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/ctap2/virtual"
 	"github.com/tapstone/fido/hid"
 )
 
@@ -78,6 +80,21 @@ func TestUDPNobodyTouches(t *testing.T) {
 	device.Close()
 	if err := <-ended; err == nil {
 		t.Error("somebody touched it")
+	}
+}
+
+func TestUDPProfiles(t *testing.T) {
+	for _, profile := range virtual.Profiles() {
+		program := start(t, "-udp", "127.0.0.1:0", "-profile", profile.String())
+		key, err := ctap2.Open(t.Context(), dial(t, udpAddr(program)))
+		if err != nil {
+			t.Fatalf("%v: %v", profile, err)
+		}
+		if aaguid := profile.Config().AAGUID; key.Info().AAGUID != aaguid {
+			t.Errorf("%v: AAGUID %v", profile, key.Info().AAGUID)
+		}
+		key.Close()
+		program.stop()
 	}
 }
 

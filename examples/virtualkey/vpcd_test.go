@@ -81,7 +81,7 @@ func (v *vpcd) Close() error { return nil }
 
 const (
 	selectApplet = "00a40400 08 a0000006472f0001 00"
-	selected     = "4649444f5f325f30 9000"
+	selected     = "5532465f5632 9000"
 )
 
 // insert starts the program with a card for a reader of its own.

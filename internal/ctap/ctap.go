@@ -50,6 +50,7 @@ const (
 	HMACSecretSaltLength         = 32   // §12.7
 	MaxFramedMessage             = 7609 // the largest CTAPHID message, §11.2.4
 	InitialTokenUseSecondsUSB    = 30   // §6.5.2.1
+	InitialTokenUseSecondsNFC    = 19.8 // §6.5.2.1
 	MaxTokenSeconds              = 600  // §6.5.2.1
 	AssertionStateTimeoutSeconds = 30   // §6.2.2
 	LongTouchSeconds             = 5    // §6.6, longTouchForReset
