@@ -115,7 +115,7 @@ func newSensor(t testing.TB, p pin.Protocol, preview bool) *sensor {
 		options = map[string]bool{"clientPin": true, "userVerificationMgmtPreview": false}
 	}
 	info := basicInfo()
-	info[4], info[6] = options, []pin.Protocol{p}
+	info[4], info[6] = options, []int{int(p)}
 	s := &sensor{canned: newCanned(t, info), preview: preview, command: ctap.CmdBioEnrollment, replies: map[byte][]byte{
 		ctap.BioCancelCurrentEnrollment:  {0},
 		ctap.BioSetFriendlyName:          {0},
@@ -347,30 +347,30 @@ func TestEnrollFingerprintFails(t *testing.T) {
 	}
 }
 
-// Another program has made a token meanwhile: before the first sample another
-// one is obtained.
+// Another program makes a token while ours is on its way: before the first
+// sample, another one is obtained, once.
 func TestEnrollFingerprintStaleToken(t *testing.T) {
-	s := newSensor(t, pin.Two, false)
-	right := s.token
-	s.before = func(byte) {}
-	key := open(t, s, anyPIN())
-	wrong := pin.NewSecret(bytes.Repeat([]byte{0x71}, 32))
-	s.token = wrong
-	s.canned.on(ctap.CmdClientPIN, func(inner func([]byte) []byte) func([]byte) []byte {
-		return func(message []byte) []byte {
-			reply := inner(message)
-			s.token = right
-			if len(s.issued) > 1 {
-				s.token = wrong
+	for stale, want := range map[int]error{1: nil, 2: ctap2.ErrPINAuthInvalid} {
+		s := newSensor(t, pin.Two, false)
+		issue := s.canned.replies[ctap.CmdClientPIN]
+		s.on(ctap.CmdClientPIN, func(message []byte) []byte {
+			reply := issue(message)
+			if n := len(s.issued); n > 0 && n <= stale {
+				s.token = pin.NewSecret(bytes.Repeat([]byte{byte(n)}, 32))
 			}
 			return reply
+		})
+		_, err := open(t, s, anyPIN()).EnrollFingerprint(t.Context(), new(ctap2.EnrollFingerprintRequest))
+		if want == nil && err != nil || !errors.Is(err, want) {
+			t.Errorf("stale %d times: %v", stale, err)
 		}
-	}(s.canned.replies[ctap.CmdClientPIN]))
-	if _, err := key.EnrollFingerprint(t.Context(), new(ctap2.EnrollFingerprintRequest)); !errors.Is(err, ctap2.ErrPINAuthInvalid) {
-		t.Error(err)
+		s.issuer.expect(ctap.PermissionBioEnrollment, ctap.PermissionBioEnrollment)
+		if want == nil {
+			s.expectSent(1, 1, 2)
+		} else {
+			s.expectSent(1, 1)
+		}
 	}
-	s.expectSent(1, 1)
-	s.issuer.expect(ctap.PermissionBioEnrollment, ctap.PermissionBioEnrollment)
 }
 
 // A caller who gives up, at the first sample or later, gets their own reason,

@@ -48,6 +48,11 @@ var (
 	// what it holds (§6.8): what was read is incomplete, and not returned. Call
 	// the method again.
 	ErrInterrupted = errors.New("ctap2: interrupted by another program")
+	// ErrNoLargeBlob: the key holds no large blob of this credential.
+	ErrNoLargeBlob = errors.New("ctap2: no large blob of this credential")
+	// ErrNoLargeBlobKey: the credential was registered without the extension
+	// LargeBlobKey, and can have no large blob.
+	ErrNoLargeBlobKey = errors.New("ctap2: the credential was registered without a key for large blobs")
 	// ErrNoOutput: the authenticator returned no output for an extension.
 	ErrNoOutput = errors.New("ctap2: no output of this extension")
 )

@@ -112,7 +112,11 @@ func (a *Authenticator) GetAssertion(ctx context.Context, r *GetAssertionRequest
 	if a.u2f {
 		return c.signInU2F(r)
 	}
+	return c.signIn(r)
+}
 
+// signIn is GetAssertion on a key that speaks CTAP2, as a part of a ceremony.
+func (c *ceremony) signIn(r *GetAssertionRequest) ([]*Assertion, error) {
 	p := &getAssertionParameters{RPID: r.RPID, ClientDataHash: r.ClientDataHash}
 	allow := c.usable(r.AllowList)
 	if len(r.AllowList) > 0 && len(allow) == 0 { // this key made none of them
@@ -196,23 +200,29 @@ func (c *ceremony) getAssertions(p *getAssertionParameters, r *GetAssertionReque
 	rpIDHash := sha256.Sum256([]byte(p.RPID))
 	first, total, err := c.parseAssertion(body, p.AllowList, rpIDHash)
 	if err != nil {
+		clear(body) // there may be a largeBlobKey in it
 		return nil, malformed(ctap.CmdGetAssertion, err)
 	}
 	assertions := []*Assertion{first}
+	fail := func(err error) ([]*Assertion, error) {
+		wipeLargeBlobKeys(assertions)
+		return nil, err
+	}
 	for uint64(len(assertions)) < total {
 		body, err := c.send(ctap.CmdGetNextAssertion, 0, nil, touch)
 		if err != nil {
-			return nil, err
+			return fail(err)
 		}
 		next, _, err := c.parseAssertion(body, p.AllowList, rpIDHash)
 		if err != nil {
-			return nil, malformed(ctap.CmdGetNextAssertion, err)
+			clear(body)
+			return fail(malformed(ctap.CmdGetNextAssertion, err))
 		}
 		assertions = append(assertions, next)
 	}
 	for _, a := range assertions {
 		if err := a.AuthData.answers(rpIDHash, r.UserVerification); err != nil {
-			return nil, malformed(ctap.CmdGetAssertion, err)
+			return fail(malformed(ctap.CmdGetAssertion, err))
 		}
 		a.Extensions = c.extensionOutputs(ctap.CmdGetAssertion, r.Extensions, a.AuthData.Extensions, a.UnsignedExtensions)
 	}

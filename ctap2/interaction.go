@@ -9,8 +9,8 @@ import (
 // An Interaction reaches the person at the key. Every field may be nil.
 //
 // The functions are called by the goroutine that called the method, while the
-// key waits: Touch, TouchDone and Processing must return at once. None of them
-// may call a method of the same Authenticator.
+// key waits: Touch, TouchDone, Processing and Sample must return at once. None
+// of them may call a method of the same Authenticator.
 type Interaction struct {
 	// PIN asks the person for the key's PIN. The Secret it returns belongs to
 	// the Authenticator, which wipes it. An error ends the method that needed
@@ -29,6 +29,9 @@ type Interaction struct {
 	TouchDone func()
 	// Processing says, about ten times a second, that the key is working.
 	Processing func()
+	// Sample says what became of one sample of a finger that is being enrolled
+	// (EnrollFingerprint).
+	Sample func(feedback SampleFeedback)
 }
 
 // A PINRequest is one question for a PIN.
@@ -60,4 +63,5 @@ const (
 	TouchVerification Touch = "verification" // fingerprint or the like, on the key itself
 	TouchSelection    Touch = "selection"    // choose this key among several
 	TouchReset        Touch = "reset"        // erase the key
+	TouchEnrollment   Touch = "enrollment"   // a sample of the finger that is being enrolled
 )

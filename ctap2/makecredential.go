@@ -188,6 +188,7 @@ func (c *ceremony) makeCredential(p *makeCredentialParameters, r *MakeCredential
 		err = credential.AuthData.answers(sha256.Sum256([]byte(p.RP.ID)), r.UserVerification)
 	}
 	if err != nil {
+		clear(body) // there may be a largeBlobKey in it
 		return nil, malformed(ctap.CmdMakeCredential, err)
 	}
 	credential.Extensions = c.extensionOutputs(ctap.CmdMakeCredential, r.Extensions,
