@@ -28,10 +28,12 @@ type desk struct {
 	messages [][]byte // what ctap2 sent
 	before   func(message []byte)
 	plug     func(hid.Conn) hid.Conn // what is between the device and the cable
+	again    func()                  // takes a card away and back
 
 	pins    []string // what the person enters, one after the other; the last for good
 	asked   []ctap2.PINRequest
 	touches []ctap2.TouchRequest
+	samples []ctap2.SampleFeedback
 	ended   int // TouchDone
 }
 
@@ -40,6 +42,8 @@ type counted struct {
 	ctap2.Transport
 	d *desk
 }
+
+func (c counted) Unwrap() ctap2.Transport { return c.Transport }
 
 func (c counted) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
 	c.d.messages = append(c.d.messages, bytes.Clone(message))
@@ -81,14 +85,22 @@ func (d *desk) open(options ...ctap2.Option) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	d.begin(device, options...)
+}
+
+// begin opens the key behind a device.
+func (d *desk) begin(device ctap2.Transport, options ...ctap2.Option) {
+	d.t.Helper()
 	interaction := ctap2.Interaction{
 		Touch:     func(r ctap2.TouchRequest) { d.touches = append(d.touches, r) },
 		TouchDone: func() { d.ended++ },
+		Sample:    func(s ctap2.SampleFeedback) { d.samples = append(d.samples, s) },
 	}
 	if d.pins != nil {
 		interaction.PIN = d.enter
 	}
 	options = append([]ctap2.Option{ctap2.WithInteraction(interaction), ctap2.WithStrictCBOR()}, options...)
+	var err error
 	d.Authenticator, err = ctap2.Open(d.t.Context(), counted{device, d}, options...)
 	if err != nil {
 		d.t.Fatal(err)
