@@ -69,8 +69,8 @@ type UpdateUserInformationRequest struct {
 }
 
 // maxStored bounds how many relying parties or credentials a key can claim to
-// list.
-const maxStored = math.MaxUint16
+// list: ten times as many as the largest keys hold.
+const maxStored = 1 << 14
 
 // GetCredsMetadata asks how many discoverable credentials the key holds and how
 // many more would fit (§6.8.2). Without a token, which may be nil, one with
