@@ -1,6 +1,6 @@
 // Package ctap2 speaks the Client to Authenticator Protocol, CTAP 2.0 to 2.3,
-// to one FIDO2 security key: it registers credentials, signs in with them,
-// manages the PIN, and obtains user verification on the way.
+// and CTAP1/U2F, to one security key: it registers credentials, signs in with
+// them, manages what the key holds, and obtains user verification on the way.
 //
 // # A key
 //
@@ -23,13 +23,32 @@
 // each account, which [Assertion.Verify] checks against it. Package attestation
 // says who vouches for a credential.
 //
+// Extensions are values that go into a request, such as [HMACSecret] or
+// [CredProtect]; [Output] finds what came back. Any other is a [RawExtension],
+// or a type of the program's own.
+//
+// # Manage a key
+//
+// What else there is to a key has a method each: its PIN
+// ([Authenticator.SetPIN], [Authenticator.ChangePIN]), the credentials it keeps
+// ([Authenticator.EnumerateCredentials], [Authenticator.UpdateUserInformation],
+// [Authenticator.DeleteCredential]), fingerprints
+// ([Authenticator.EnrollFingerprint] and its like), blobs
+// ([Authenticator.PutLargeBlob]), settings ([Authenticator.SetMinPINLength],
+// [Authenticator.ToggleAlwaysUV] and others), [Authenticator.Reset]. What a key
+// does not have is [ErrUnsupported], and not sent.
+//
+// [Authenticator.Command] sends any other command; methods that begin with U2F
+// send U2F's own messages. [Trace] writes down what is said, with secrets left
+// out, and [Record] in a form that [Play] can play back.
+//
 // # User verification
 //
 // A program says what it wants with [UserVerification], and how to reach the
 // person with [Interaction]. The rest follows from the key: fingerprint or
 // PIN, with permissions or of the old kind, again after a wrong one, and the
 // PIN where the fingerprint fails. Where one verification shall serve many
-// commands, a program holds a [Token] itself.
+// commands, a program holds a [Token] itself, which most requests take.
 //
 // # Errors
 //

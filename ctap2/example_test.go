@@ -167,3 +167,146 @@ func ExampleAuthenticator_Token() {
 	fmt.Println(token, credential.AuthData.Flags.Has(ctap2.FlagUserVerified))
 	// Output: pinUvAuthToken(mc example.com) true
 }
+
+// registered returns an open software key that holds a credential, for the
+// examples below.
+func registered(extensions ...ctap2.Extension) (*ctap2.Authenticator, *ctap2.Credential) {
+	device, err := virtual.New(virtual.Config{PIN: "271828", BuiltInUV: virtual.UVNotConfigured})
+	if err != nil {
+		log.Fatal(err)
+	}
+	key, err := ctap2.Open(context.Background(), device, ctap2.WithInteraction(ctap2.Interaction{
+		PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) { return pin.FromString("271828"), nil },
+		Sample: func(s ctap2.SampleFeedback) {
+			fmt.Printf("%v, %d to go\n", s.Status, s.Remaining)
+		},
+	}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	hash := sha256.Sum256(nil)
+	credential, err := key.MakeCredential(context.Background(), &ctap2.MakeCredentialRequest{
+		ClientDataHash: hash[:],
+		RP:             ctap2.RelyingParty{ID: "example.com"},
+		User:           ctap2.User{ID: []byte("user 1"), Name: "ada@example.com"},
+		Algorithms:     []cose.Algorithm{cose.ES256},
+		ResidentKey:    true,
+		Extensions:     extensions,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return key, credential
+}
+
+// Ada has a new name, and her key shall show it when she signs in.
+func ExampleAuthenticator_UpdateUserInformation() {
+	ctx := context.Background()
+	key, _ := registered()
+	defer key.Close()
+
+	list, err := key.EnumerateCredentials(ctx, &ctap2.EnumerateCredentialsRequest{RPID: "example.com"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, c := range list {
+		user := c.User
+		user.Name = "ada.lovelace@example.com"
+		err := key.UpdateUserInformation(ctx, &ctap2.UpdateUserInformationRequest{Credential: c.Credential, User: user})
+		fmt.Println(c.User.Name, "is now", user.Name, err)
+	}
+	// Output: ada@example.com is now ada.lovelace@example.com <nil>
+}
+
+// Teach the key a finger. The person is told how each sample went.
+func ExampleAuthenticator_EnrollFingerprint() {
+	key, _ := registered()
+	defer key.Close()
+
+	finger, err := key.EnrollFingerprint(context.Background(), &ctap2.EnrollFingerprintRequest{FriendlyName: "right thumb"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("enrolled:", finger.FriendlyName)
+	// Output:
+	// good, 3 to go
+	// good, 2 to go
+	// good, 1 to go
+	// good, 0 to go
+	// enrolled: right thumb
+}
+
+// A few hundred bytes travel with the key, readable for whoever can sign in with
+// the credential: a certificate for SSH, say.
+func ExampleAuthenticator_PutLargeBlob() {
+	ctx := context.Background()
+	key, credential := registered(ctap2.LargeBlobKey())
+	defer key.Close()
+
+	id := credential.Descriptor()
+	request := &ctap2.LargeBlobRequest{RPID: "example.com", Credential: &id, Data: []byte("ssh-ed25519-cert-v01@openssh.com …")}
+	if err := key.PutLargeBlob(ctx, request); err != nil {
+		log.Fatal(err)
+	}
+	data, err := key.GetLargeBlob(ctx, &ctap2.LargeBlobRequest{RPID: "example.com", Credential: &id})
+	fmt.Println(string(data), err)
+	// Output: ssh-ed25519-cert-v01@openssh.com … <nil>
+}
+
+// An administrator sets the rules before a key is handed out.
+func ExampleAuthenticator_SetMinPINLength() {
+	ctx := context.Background()
+	key, _ := registered()
+	defer key.Close()
+
+	err := key.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{
+		NewMinPINLength:   8,
+		MinPINLengthRPIDs: []string{"login.example.com"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = key.GetCredsMetadata(ctx, nil)
+	fmt.Println(key.Info().MinPINLength, err)
+	// Output: 8 ctap2: the key demands a new PIN before it is used again
+}
+
+// A credential store that is listed every hour asks for the PIN once: the token
+// is persistent, and good for reading alone.
+func ExampleInfo_CredStoreState() {
+	ctx := context.Background()
+	key, _ := registered()
+	defer key.Close()
+
+	token, err := key.Token(ctx, &ctap2.TokenRequest{Permissions: ctap2.PermissionPersistentCredentialManagement})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer token.Wipe()
+	var before [16]byte
+	for range 2 {
+		info, err := key.GetInfo(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		state, err := info.CredStoreState(token)
+		if err != nil {
+			log.Fatal(err)
+		}
+		if state == before {
+			fmt.Println("nothing new")
+			continue
+		}
+		before = state
+		list, err := key.EnumerateCredentials(ctx, &ctap2.EnumerateCredentialsRequest{Token: token})
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, c := range list {
+			fmt.Println(c.RP.RP.ID, c.User.Name)
+		}
+	}
+	// Output:
+	// example.com ada@example.com
+	// nothing new
+}
