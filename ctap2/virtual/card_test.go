@@ -22,8 +22,8 @@ type cardStub struct{ coreStub }
 
 func (c *cardStub) deselect() { c.note("deselect") }
 
-// msg answers U2F_REGISTER with as many bytes as it says, U2F_AUTHENTICATE with
-// its data, and U2F_VERSION not at all.
+// msg answers U2F_REGISTER with as many bytes as it says, and U2F_AUTHENTICATE
+// with its data.
 func (c *cardStub) msg(_ context.Context, cmd *commandAPDU) ([]byte, uint16, error) {
 	switch {
 	case !c.u2f:
@@ -33,7 +33,7 @@ func (c *cardStub) msg(_ context.Context, cmd *commandAPDU) ([]byte, uint16, err
 	case cmd.instruction == u2fAuthenticate:
 		return bytes.Clone(cmd.data), swOK, nil
 	}
-	return nil, 0, errors.New("stub")
+	return []byte(versionU2F), swOK, nil
 }
 
 func (c *cardStub) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
@@ -1028,12 +1028,14 @@ func FuzzCard(f *testing.F) {
 	seed(2, "80100000 03 020101 00", "80c00000 00", "80c00000 01")
 	seed(4, "80100000 000003 02ffff 0000", "80108000 01 07 00", "80110000 00")
 	seed(0, "", "80", "80100000 00", "80100000 0000", "80100000 02 04")
+	seed(32, "00030000 00", "10020300 02 aabb", "00020300 01 cc 00", "00010000 02 0101 00", "00c00000 01")
+	seed(34, "00010000 000002 0101 0000", "00020300 02 aabb 01", "10010000 01 01", "90100000 01 01")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) == 0 {
 			return
 		}
 		synctest.Test(t, func(t *testing.T) {
-			core := &cardStub{}
+			core := &cardStub{coreStub{u2f: data[0]&32 != 0}}
 			core.during = func() {}
 			card := newCard(core, CardConfig{Faults: CardFaults{
 				ChainSelect:     data[0]&1 != 0,
@@ -1067,7 +1069,11 @@ func FuzzCard(f *testing.F) {
 				}
 			}
 			card.SetFaults(CardFaults{})
-			reader{t, card}.run(t, selectFIDO2+"> 80100000 01 01 00\n< 0001 9000")
+			selection := selectFIDO2
+			if core.u2f {
+				selection = selectU2F
+			}
+			reader{t, card}.run(t, selection+"> 80100000 01 01 00\n< 0001 9000")
 			time.Sleep(time.Minute) // until what was stuck is not
 		})
 	})

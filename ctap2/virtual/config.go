@@ -41,6 +41,9 @@ func (s *state) applySettings(rec record) error {
 	if err := cbor.Unmarshal(rec.Value, &to); err != nil {
 		return fmt.Errorf("settings: %w", err)
 	}
+	if to.MinPINLength < ctap.PINDefaultMinLength || to.MinPINLength > ctap.PINMaxBytes {
+		return errors.New("settings: bad minimum PIN length")
+	}
 	s.settings = to
 	return nil
 }

@@ -24,7 +24,7 @@ const (
 	UnknownMembers
 	// NullMember: a member that the answer must have is null (quirk 24): the
 	// AAGUID of getInfo, authData, the first member of clientPIN's,
-	// credentialManagement's and largeBlobs' answers.
+	// bioEnrollment's, credentialManagement's and largeBlobs' answers.
 	NullMember
 	// MissingMember: that member is not there (quirk 24).
 	MissingMember

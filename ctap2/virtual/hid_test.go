@@ -1387,9 +1387,10 @@ func FuzzUSB(f *testing.F) {
 	seed("ffffffff8600080102030405060708", "0000000190000104", "ff", "00000001910000", "0000000184000101")
 	seed("ffffffff8600080102030405060708", "ffffffff8600080102030405060708", "00000001810100", "0000000286000801", "0000000281000001")
 	seed("00000000860008", "0000000188", "00000001c0000101", "ff", "ff")
+	seed("ffffffff8600080102030405060708", "0000000183000500030000", "0000000183004700010000000040", "0000000100", "0000000183")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		synctest.Test(t, func(t *testing.T) {
-			core := &coreStub{}
+			core := &coreStub{u2f: true}
 			core.during = func() {}
 			u := newUSB(core, USBConfig{Vendor: map[byte]func([]byte) ([]byte, error){
 				0x40: func(data []byte) ([]byte, error) { return data, nil },

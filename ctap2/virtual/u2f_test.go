@@ -422,7 +422,7 @@ func TestU2FTouch(t *testing.T) {
 		}
 
 		// One touch is one signature.
-		key.SetPresence(Touch)
+		key.SetPresence(func(context.Context, Prompt) Answer { return Hold })
 		r := key.register(testApplication)
 		key.SetPresence(Ignore)
 		request := authenticateAPDU(u2fEnforceUserPresence, testApplication, r.handle)
@@ -614,6 +614,36 @@ func TestU2FUnplugged(t *testing.T) {
 		for range 2 {
 			if response, err := key.Msg(t.Context(), registerAPDU(testApplication)); !errors.Is(err, ctap.ErrClosed) {
 				t.Errorf("closed: %x, %v", response, err)
+			}
+		}
+	})
+}
+
+func TestU2FFromSeveralGoroutines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := newKey(t, Config{Presence: TouchAfter(time.Second)})
+		done := make(chan error)
+		requests := []func() error{
+			func() error { _, err := key.Msg(t.Context(), registerAPDU(testApplication)); return err },
+			func() error { _, err := key.Msg(t.Context(), u2fAPDU(u2fVersion, 0)); return err },
+			func() error { _, err := key.Exchange(t.Context(), []byte{ctap.CmdSelection}, nil); return err },
+			func() error { key.PowerCycle(); return nil },
+		}
+		for _, request := range requests {
+			go func() {
+				for range 30 {
+					if err := request(); err != nil && !errors.Is(err, ctap.ErrDeviceGone) {
+						done <- err
+						return
+					}
+					time.Sleep(70 * time.Millisecond)
+				}
+				done <- nil
+			}()
+		}
+		for range requests {
+			if err := <-done; err != nil {
+				t.Error(err)
 			}
 		}
 	})
