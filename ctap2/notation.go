@@ -24,6 +24,7 @@ type scribe struct {
 	data    []byte
 	off     int
 	broken  bool
+	lost    int // bytes behind what broke it
 	text    []byte
 }
 
@@ -71,8 +72,11 @@ func (s *scribe) comment(text string) {
 
 // stop overwrites the rest, of which nothing is known.
 func (s *scribe) stop() {
+	if !s.broken {
+		s.broken, s.lost = true, len(s.data)-s.off
+	}
 	clear(s.data[s.off:])
-	s.off, s.broken = len(s.data), true
+	s.off = len(s.data)
 }
 
 // end is where the data should end.
@@ -232,13 +236,12 @@ func (s *scribe) key(sh *shape, depth int) *shape {
 	case majorUint, majorNegInt:
 		if n := d.Int(); n == int64(int32(n)) {
 			key = int(n)
+			s.comment(sh.member(key).name)
 		}
 	case majorText:
 		key = d.Text()
 	}
-	member := sh.member(key)
-	s.comment(member.name)
-	return member
+	return sh.member(key)
 }
 
 // string writes a string of n bytes.
@@ -327,6 +330,10 @@ func (s *scribe) authData() {
 		s.embedded(&shape{members: extensions}, "extensions")
 	}
 	s.end()
+	if s.lost > 0 {
+		s.space()
+		s.write("redacted(%d)", s.lost)
+	}
 	if err != nil {
 		s.comment(err.Error())
 	}

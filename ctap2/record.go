@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 )
 
@@ -39,10 +40,10 @@ var ErrNotRecorded = errors.New("not as recorded")
 //	detail      the error's text
 //
 // A recording holds no secrets. What [Trace] redacts is overwritten, with as
-// many zeros or, in text, letters, so that messages stay well formed; and so do
-// malformed ones, but for what comes behind the place where CBOR cannot be read
-// on. Data that the key signs does not verify any longer if it held something
-// to overwrite, such as an output of hmac-secret.
+// many zeros or, in text, as many x, so that a message is as well formed as it
+// was; in one that is not CBOR, also what stands behind the place where it
+// cannot be read on. What a key has signed does not verify any longer if some
+// of it was overwritten, such as an output of hmac-secret.
 //
 // What it does hold: the key's model, firmware, settings and counters; its
 // attestation certificate, which names the very key if it is an enterprise
@@ -170,7 +171,7 @@ func (r *recorder) write(v any) {
 // Play reads r to its end, and refuses what is no recording, or a later
 // version's with an error that wraps ErrUnsupported.
 func Play(r io.Reader) (Transport, error) {
-	const longest = 1 << 20 // twice the hexadecimal digits of the largest messages
+	const longest = 1 << 20 // room for two messages of 65536 bytes, and as much again
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, longest)
 	var header *recordingHeader
@@ -322,5 +323,5 @@ func (e *exchange) asks() string {
 		return fmt.Sprintf("%s %X", e.command(), e.message[:u2fHeader])
 	}
 	text, _ := e.describeRequest(comparing)
-	return fmt.Sprintf("%s (%#02x) %s", cmp.Or(e.subcommand(), e.command()), e.message[0], text)
+	return strings.TrimSpace(fmt.Sprintf("%s (%#02x) %s", cmp.Or(e.subcommand(), e.command()), e.message[0], text))
 }

@@ -29,18 +29,18 @@ import (
 //	{1 /pinUvAuthProtocol/: 2, 2 /subCommand/: 2 /getKeyAgreement/}
 //
 // What is not CBOR as CTAP has it is shown in hexadecimal, 128 bytes at most,
-// with the error. U2F messages are shown by their parts, with the status word
-// as status; they are traced if t is a [Messenger], and only then is the
-// Transport returned one. Whatever else t can do is found through [As], and is
-// not traced.
+// with the error. So are U2F messages, with the status word as status; they are
+// traced if t is a [Messenger], and only then is the Transport returned one.
+// Whatever else t can do is found through [As], and is not traced.
 //
-// No secret is logged, encrypted or not: PINs, tokens, what proves their
-// possession, salts and outputs of hmac-secret, largeBlobKey, what is stored
-// with credBlob, largeBlob and in the large-blob array. Nor are names and IDs of
+// No secret is logged, encrypted or not: PINs, tokens, what proves that somebody
+// has them, salts and outputs of hmac-secret, largeBlobKey, what is stored with
+// credBlob, largeBlob and in the large-blob array. Nor are names and IDs of
 // accounts and names of fingerprints, unless ShowAccounts is given, nor any
-// string in a member or a command that this package does not know. Each is
-// replaced by its length, as in redacted(32). RP IDs, credential IDs, public
-// keys, certificates and signatures are logged.
+// string where this package does not know what it is, as in the messages of
+// vendors. Each is replaced by its length, redacted(32) for one, and by zeros in
+// hexadecimal. Numbers and the keys of maps are always logged, and so are RP
+// IDs, credential IDs, public keys, certificates and signatures.
 //
 // While the logger is off at that level, a trace costs nothing. A nil logger is
 // always off.
@@ -164,16 +164,25 @@ type exchange struct {
 
 // command returns the name of the command or instruction.
 func (e *exchange) command() string {
-	if !e.u2f {
-		return commandName(e.message[0], 0)
+	switch command := e.message[0]; {
+	case e.u2f:
+	case command != published(command): // it has the other's name
+		return fmt.Sprintf("%s (%#02x)", commandName(command, 0), command)
+	default:
+		return commandName(command, 0)
 	}
-	if name, ok := u2fNames[e.message[1]]; ok {
+	if name, known := u2fNames[[2]byte(e.message)]; known {
 		return name
 	}
 	return fmt.Sprintf("U2F instruction 0x%02X", e.message[1])
 }
 
-var u2fNames = map[byte]string{u2fInsRegister: "U2F_REGISTER", u2fInsAuthenticate: "U2F_AUTHENTICATE", u2fInsVersion: "U2F_VERSION"}
+// u2fNames are the names of instructions, by class and instruction.
+var u2fNames = map[[2]byte]string{
+	{0, u2fInsRegister}:     "U2F_REGISTER",
+	{0, u2fInsAuthenticate}: "U2F_AUTHENTICATE",
+	{0, u2fInsVersion}:      "U2F_VERSION",
+}
 
 // subcommand returns the name of the subcommand, empty if there is none.
 func (e *exchange) subcommand() string {
@@ -219,14 +228,18 @@ func (e *exchange) describeReply(style style) (text string, overwritten []byte) 
 	return text, slices.Concat(e.reply[:1], overwritten)
 }
 
-// describeU2F shows whole messages: nothing in them is secret. But what is
-// between from and to in those of vendors is not known.
+// describeU2F shows a message, since U2F has no secrets: whole if it is one of
+// U2F's, and without what is between from and to if it is a vendor's.
 func (e *exchange) describeU2F(message []byte, from, to int) (text string, overwritten []byte) {
 	s := &scribe{data: slices.Clone(message)}
-	if _, known := u2fNames[e.message[1]]; known && e.message[0] == 0 {
-		s.part(to, "")
-	} else {
+	if _, known := u2fNames[[2]byte(e.message)]; known {
+		from = to
+	}
+	if from > 0 {
 		s.part(from, "")
+	}
+	if from < to {
+		s.space()
 		s.redact(s.data[from:to], majorBytes)
 	}
 	return string(s.text), s.data

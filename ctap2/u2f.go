@@ -19,8 +19,7 @@ import (
 // extended length in, the response with its status word at the end out. Through
 // it, keys that speak CTAP1/U2F alone are behind MakeCredential and
 // GetAssertion (§10), as far as they go: no discoverable credentials, no user
-// verification, no extensions, ES256 only.
-// It is looked up with [As].
+// verification, no extensions, ES256 only. It is looked up with [As].
 type Messenger interface {
 	Msg(ctx context.Context, apdu []byte) ([]byte, error)
 }
