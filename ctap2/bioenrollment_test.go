@@ -9,10 +9,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tapstone/fido/cose"
 	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/ctap2/virtual"
+	"github.com/tapstone/fido/hid"
 	"github.com/tapstone/fido/internal/cbor"
 	"github.com/tapstone/fido/internal/ctap"
 	"github.com/tapstone/fido/pin"
@@ -669,5 +672,230 @@ func TestSampleStatus(t *testing.T) {
 		if unnamed != strings.Contains(s.String(), "0x") {
 			t.Errorf("%d says %q", s, s)
 		}
+	}
+}
+
+// eachReader runs a test with a key that has a fingerprint reader and a PIN: one
+// of each PIN/UV auth protocol, and one with the preview of the command.
+func eachReader(t *testing.T, test func(t *testing.T, config virtual.Config)) {
+	t.Helper()
+	each(t, func(t *testing.T, config virtual.Config) {
+		config.BuiltInUV, config.PIN = virtual.UVNotConfigured, benchPIN
+		test(t, config)
+	})
+	t.Run("preview", func(t *testing.T) {
+		test(t, virtual.Config{Level: virtual.CTAP21PRE, BuiltInUV: virtual.UVNotConfigured, PIN: benchPIN})
+	})
+}
+
+// The life of a finger: enrolled with the PIN, named, used, removed.
+func TestFingerprintsOnAKey(t *testing.T) {
+	eachReader(t, func(t *testing.T, config virtual.Config) {
+		config.Fingerprints = 2
+		config.Finger = virtual.Samples(virtual.SampleGood, virtual.SampleTooSkewed, virtual.SampleNoUserActivity)
+		d := sit(t, config, benchPIN)
+		ctx := t.Context()
+		if list, err := d.EnumerateEnrollments(ctx, nil); err != nil || len(list) != 0 {
+			t.Errorf("%v, %v", list, err)
+		}
+		if m, err := d.GetModality(ctx); err != nil || m != ctap2.ModalityFingerprint {
+			t.Errorf("%v, %v", m, err)
+		}
+		info, err := d.GetFingerprintSensorInfo(ctx)
+		if err != nil || info.Kind != ctap2.FingerprintTouch || info.MaxCaptureSamplesRequiredForEnroll == 0 || info.MaxTemplateFriendlyName == 0 {
+			t.Fatalf("%+v, %v", info, err)
+		}
+		thumb, err := d.EnrollFingerprint(ctx, &ctap2.EnrollFingerprintRequest{FriendlyName: "thumb", Timeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(d.touches); n != info.MaxCaptureSamplesRequiredForEnroll+2 || d.ended != n {
+			t.Errorf("%d touches, %d ended", n, d.ended)
+		}
+		other, err := d.EnrollFingerprint(ctx, new(ctap2.EnrollFingerprintRequest))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.EnrollFingerprint(ctx, new(ctap2.EnrollFingerprintRequest)); !errors.Is(err, ctap2.ErrFPDatabaseFull) {
+			t.Errorf("a third one: %v", err)
+		}
+		rename := &ctap2.SetFriendlyNameRequest{TemplateID: other.TemplateID, FriendlyName: "index"}
+		if err := d.SetFriendlyName(ctx, rename); err != nil {
+			t.Error(err)
+		}
+		list, err := d.EnumerateEnrollments(ctx, nil)
+		if err != nil || len(list) != 2 || list[0].FriendlyName != "thumb" || !bytes.Equal(list[0].TemplateID, thumb.TemplateID) || list[1].FriendlyName != "index" {
+			t.Errorf("%+v, %v", list, err)
+		}
+		rename.FriendlyName = strings.Repeat("x", info.MaxTemplateFriendlyName+1)
+		if err := d.SetFriendlyName(ctx, rename); !errors.Is(err, ctap2.ErrInvalidLength) {
+			t.Errorf("a name that is too long: %v", err)
+		}
+		rename.TemplateID, rename.FriendlyName = []byte{1}, "x"
+		if err := d.SetFriendlyName(ctx, rename); !errors.Is(err, ctap2.ErrInvalidOption) {
+			t.Errorf("a name for nobody: %v", err)
+		}
+		if len(d.asked) != 1 {
+			t.Errorf("asked for the PIN %d times", len(d.asked))
+		}
+
+		// The finger now does what the PIN did.
+		d.Forget()
+		d.asked = nil
+		if uv := d.register(resident, mcUV(ctap2.Required)); !uv.AuthData.Flags.Has(ctap2.FlagUserVerified) || len(d.asked) != 0 {
+			t.Errorf("%v, asked for the PIN %d times", uv.AuthData.Flags, len(d.asked))
+		}
+		for _, f := range list {
+			if err := d.RemoveEnrollment(ctx, &ctap2.RemoveEnrollmentRequest{TemplateID: f.TemplateID}); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := d.RemoveEnrollment(ctx, &ctap2.RemoveEnrollmentRequest{TemplateID: thumb.TemplateID}); !errors.Is(err, ctap2.ErrInvalidOption) {
+			t.Errorf("removed twice: %v", err)
+		}
+		d.Forget()
+		d.asked = nil
+		d.register(resident, mcUV(ctap2.Required))
+		if len(d.asked) != 1 {
+			t.Errorf("without a finger, asked for the PIN %d times", len(d.asked))
+		}
+	})
+}
+
+// Permission be by finger takes the option uvBioEnroll; without it, the PIN is
+// asked for though a finger is there.
+func TestEnrollFingerprintByFinger(t *testing.T) {
+	for without, prompts := range map[bool]int{false: 0, true: 1} {
+		each(t, func(t *testing.T, config virtual.Config) {
+			config.BuiltInUV, config.PIN, config.NoUVBioEnroll = virtual.UVConfigured, benchPIN, without
+			d := sit(t, config, benchPIN)
+			if _, err := d.EnrollFingerprint(t.Context(), new(ctap2.EnrollFingerprintRequest)); err != nil {
+				t.Error(err)
+			}
+			if len(d.asked) != prompts {
+				t.Errorf("without uvBioEnroll %v: asked for the PIN %d times", without, len(d.asked))
+			}
+		})
+	}
+	d := sit(t, virtual.Config{BuiltInUV: virtual.UVNotConfigured})
+	if _, err := d.EnrollFingerprint(t.Context(), new(ctap2.EnrollFingerprintRequest)); !errors.Is(err, ctap2.ErrNotSetUp) {
+		t.Errorf("neither PIN nor finger: %v", err)
+	}
+}
+
+// unfinished reports whether the key is in the middle of an enrollment of the
+// template. It asks for another sample of it.
+func unfinished(t *testing.T, key *ctap2.Authenticator, template []byte) bool {
+	t.Helper()
+	token, err := key.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionBioEnrollment})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer token.Wipe()
+	params, err := cbor.Marshal(members{1: template})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := cbor.Marshal(members{1: 1, 2: ctap.BioEnrollCaptureNextSample, 3: cbor.RawMessage(params), 4: int(token.Protocol()),
+		5: token.Authenticate([]byte{1, ctap.BioEnrollCaptureNextSample}, params)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = key.Command(t.Context(), ctap.CmdBioEnrollment, request)
+	if err != nil && !errors.Is(err, ctap2.ErrInvalidOption) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+// Giving up before and after every report of an enrollment: back within a
+// bound, and never half a finger left in the key; also where it does not listen
+// while it waits for one.
+func TestCancelEnrollmentAtEveryStep(t *testing.T) {
+	finger := func(ctx context.Context, _ virtual.Prompt) virtual.SampleStatus {
+		timer := time.NewTimer(150 * time.Millisecond)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return virtual.SampleGood
+		case <-ctx.Done():
+			return virtual.SampleNoUserActivity
+		}
+	}
+	config := virtual.Config{BuiltInUV: virtual.UVNotConfigured, FingerprintSamples: 3, Finger: finger}
+	var begun []byte // the template that was begun, as the person heard of it
+	enroll := func(ctx context.Context, key *ctap2.Authenticator) (*ctap2.Fingerprint, error) {
+		return key.EnrollFingerprint(ctx, &ctap2.EnrollFingerprintRequest{FriendlyName: "thumb"})
+	}
+	bench := func(t *testing.T, faults virtual.USBFaults) *bench {
+		b := newBench(t, config, virtual.USBFaults{})
+		b.Authenticator = open(t, b.Transport(), ctap2.WithInteraction(ctap2.Interaction{
+			PIN:    func(context.Context, ctap2.PINRequest) (pin.Secret, error) { return pin.FromString(benchPIN), nil },
+			Sample: func(f ctap2.SampleFeedback) { begun = f.TemplateID },
+		}))
+		b.cable.steps = 0
+		b.usb.SetFaults(faults)
+		begun = nil
+		return b
+	}
+	for name, faults := range map[string]virtual.USBFaults{
+		"obeys":          {},
+		"ignores CANCEL": {IgnoreCancel: true},
+		"answers late":   {LateAnswers: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			steps, cancelled, done := 0, 0, 0
+			synctest.Test(t, func(t *testing.T) {
+				b := bench(t, virtual.USBFaults{})
+				if _, err := enroll(t.Context(), b.Authenticator); err != nil {
+					t.Fatal(err)
+				}
+				steps = b.cable.steps
+			})
+			for at := range steps {
+				synctest.Test(t, func(t *testing.T) {
+					b := bench(t, faults)
+					ctx, cancel := context.WithCancelCause(t.Context())
+					reason := errors.New("changed my mind")
+					var since time.Time
+					b.cable.step = func(step int) {
+						if step == at {
+							since = time.Now()
+							cancel(reason)
+						}
+					}
+					fingerprint, err := enroll(ctx, b.Authenticator)
+					if took := time.Since(since); took > 2*hid.CancelTimeout+2*time.Second {
+						t.Errorf("step %d: back after %v", at, took)
+					}
+					b.cable.step = nil
+					b.usb.SetFaults(virtual.USBFaults{})
+					list, listErr := b.EnumerateEnrollments(t.Context(), nil)
+					if listErr != nil {
+						t.Fatalf("step %d: %v", at, listErr)
+					}
+					switch {
+					case err == nil:
+						done++
+						if len(list) != 1 || list[0].FriendlyName != "thumb" || !bytes.Equal(list[0].TemplateID, fingerprint.TemplateID) {
+							t.Errorf("step %d: enrolled, and there is %v", at, list)
+						}
+					case errors.Is(err, reason):
+						cancelled++
+						if begun != nil && unfinished(t, b.Authenticator, begun) {
+							t.Errorf("step %d: the key goes on with the enrollment", at)
+						}
+						if len(list) != 0 && name == "obeys" {
+							t.Errorf("step %d: cancelled, and there is %v", at, list)
+						}
+					default:
+						t.Errorf("step %d: %v", at, err)
+					}
+				})
+			}
+			if cancelled == 0 || name == "obeys" && done == 0 {
+				t.Errorf("of %d cancellations, %d cancelled and %d came too late", steps, cancelled, done)
+			}
+		})
 	}
 }

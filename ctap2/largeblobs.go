@@ -165,21 +165,23 @@ func (l LargeBlobs) without(key cipher.AEAD) LargeBlobs {
 }
 
 // serialize returns the serialized large-blob array (§6.10.2): the array, and
-// the first 16 bytes of its SHA-256.
+// the first 16 bytes of its SHA-256. The elements stay as they are, also where
+// an encoder would not have them.
 func (l LargeBlobs) serialize() ([]byte, error) {
-	elements := make([]cbor.RawMessage, len(l))
+	const majorArray = 4 << 5
+	serialized, err := cbor.Marshal(uint(len(l)))
+	if err != nil {
+		return nil, err
+	}
+	serialized[0] |= majorArray // the head of an array is that of its length
 	for i, b := range l {
 		if err := cbor.Check(b.Raw, cbor.Lenient); err != nil {
 			return nil, invalid("Blobs[%d].Raw: %v", i, err)
 		}
-		elements[i] = b.Raw
+		serialized = append(serialized, b.Raw...)
 	}
-	array, err := cbor.Marshal(elements)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalidRequest, err)
-	}
-	digest := sha256.Sum256(array)
-	return append(array, digest[:ctap.LargeBlobDigestLength]...), nil
+	digest := sha256.Sum256(serialized)
+	return append(serialized, digest[:ctap.LargeBlobDigestLength]...), nil
 }
 
 // parseLargeBlobs reads a serialized large-blob array. whole reports that its
@@ -282,7 +284,9 @@ func (a *Authenticator) GetLargeBlob(ctx context.Context, r *LargeBlobRequest) (
 // method's reading and its writing is lost, against which the protocol has no
 // means. Other methods of this Authenticator do not come between.
 //
-// A key with the extension largeBlob writes only for a Credential that is named.
+// A key with the extension largeBlob writes only for a Credential that is named,
+// and says only whether it did: if not, for whichever reason, the error wraps
+// ErrLargeBlobStorageFull.
 func (a *Authenticator) PutLargeBlob(ctx context.Context, r *LargeBlobRequest) error {
 	if len(r.Data) > maxLargeBlob {
 		return invalid("Data of %d bytes", len(r.Data))

@@ -121,7 +121,7 @@ func (s *store) largeBlobs(message []byte) []byte {
 	return []byte{0}
 }
 
-// expect wants so many reads and writes since the last call.
+// expectTransfers wants so many reads and writes since the last call.
 func (s *store) expectTransfers(gets, sets int) {
 	s.t.Helper()
 	if s.gets != gets || s.sets != sets {
@@ -132,22 +132,12 @@ func (s *store) expectTransfers(gets, sets int) {
 
 // hold puts elements into the array.
 func (s *store) hold(elements ...[]byte) {
-	s.t.Helper()
-	s.array = serialized(s.t, elements...)
+	s.array = serialized(elements...)
 }
 
-func serialized(t testing.TB, elements ...[]byte) []byte {
-	t.Helper()
-	list := make([]cbor.RawMessage, len(elements))
-	for i, e := range elements {
-		list[i] = e
-	}
-	array, err := cbor.Marshal(list)
-	if err != nil {
-		t.Fatal(err)
-	}
-	hash := sha256.Sum256(array)
-	return append(array, hash[:16]...)
+// serialized is an array of fewer than 24 elements, and its digest.
+func serialized(elements ...[]byte) []byte {
+	return reseal(append([]byte{0x80 | byte(len(elements))}, slices.Concat(elements...)...))
 }
 
 // elements are what is in the array, encoded.
@@ -158,7 +148,7 @@ func (s *store) elements() [][]byte {
 		s.t.Errorf("the digest of %x is wrong", s.array)
 	}
 	var list [][]byte
-	d := cbor.NewCursor(s.array[:len(s.array)-16], cbor.Strict)
+	d := cbor.NewCursor(s.array[:len(s.array)-16], cbor.Lenient)
 	for range d.Array() {
 		list = append(list, d.Raw())
 	}
@@ -275,7 +265,7 @@ func TestLargeBlobOfOthers(t *testing.T) {
 	s := newStore(t, pin.Two)
 	data := []byte("made by another platform")
 	alien := [][]byte{
-		raw(t, "f6"), raw(t, "01"), raw(t, "43010203"), raw(t, "80"), raw(t, "a0"),
+		raw(t, "f6"), raw(t, "01"), raw(t, "43010203"), raw(t, "80"), raw(t, "c2 40"),
 		raw(t, "a3 01 40 02 4b 0102030405060708090a0b 03 00"),     // nonce of 11 bytes
 		raw(t, "a2 01 40 02 4c 0102030405060708090a0b0c"),         // no origSize
 		raw(t, "a3 01 40 02 4c 0102030405060708090a0b0c 03 20"),   // negative
@@ -308,7 +298,6 @@ func TestLargeBlobOfOthers(t *testing.T) {
 	if err := key.PutLargeBlob(t.Context(), byKey(1, 'n', 'e', 'w')); err != nil {
 		t.Fatal(err)
 	}
-	// The store reads canonical CBOR alone; one of these is not.
 	array, err := key.LargeBlobArray(t.Context())
 	if err != nil || len(array) != len(alien)+1 {
 		t.Fatalf("%d elements, %v", len(array), err)
@@ -318,7 +307,7 @@ func TestLargeBlobOfOthers(t *testing.T) {
 			t.Errorf("element %d is %x, was %x", i, array[i].Raw, want)
 		}
 	}
-	if err := key.DeleteLargeBlob(t.Context(), byKey(1)); err != nil || !bytes.Equal(s.array, serialized(t, alien...)) {
+	if err := key.DeleteLargeBlob(t.Context(), byKey(1)); err != nil || !bytes.Equal(s.array, serialized(alien...)) {
 		t.Errorf("%x, %v", s.array, err)
 	}
 }
@@ -361,32 +350,44 @@ func TestWriteLargeBlobArray(t *testing.T) {
 // Fragments are as long as the key takes, and no longer; the end of the array
 // is a fragment shorter than asked for, which may be one of nothing.
 func TestLargeBlobFragments(t *testing.T) {
-	const smallest = 64 + 17
-	for _, maxMsgSize := range []int{smallest + 60, 200, 1200, 7609, 100_000} {
-		s := newStore(t, pin.Two, withoutPIN, func(info members) { info[5] = maxMsgSize })
-		s.canned.messages = nil
+	// padded is an array of n bytes in all.
+	padded := func(n int) ctap2.LargeBlobs {
+		const around = 1 + 3 + 16 // the array's head, the element's, and the digest
+		length := n - around
+		return ctap2.LargeBlobs{{Raw: append([]byte{0x59, byte(length >> 8), byte(length)}, make([]byte, length)...)}}
+	}
+	for _, maxMsgSize := range []int{64 + 17, 400, 1200, 7609, 100_000} {
+		s := newStore(t, pin.Two, withoutPIN, func(info members) { info[5], info[11] = maxMsgSize, 20_000 })
 		s.open = true
 		key := open(t, s)
-		size := 0
-		for n := 900; n < 900+s.fragment+10 && n < 3000; n += 1 + n%7 {
-			data := make([]byte, n)
-			rand.Read(data)
-			one, err := ctap2.SealLargeBlob(pin.NewSecret(blobKey(1)), data)
-			if err != nil {
-				t.Fatal(err)
+		for _, n := range []int{s.fragment - 1, s.fragment, s.fragment + 1, 2*s.fragment - 1, 2 * s.fragment, 2*s.fragment + 1, 900} {
+			if n < 300 { // its length would take a byte fewer
+				n += 17 * s.fragment
 			}
-			if err := key.WriteLargeBlobArray(t.Context(), &ctap2.WriteLargeBlobArrayRequest{Blobs: ctap2.LargeBlobs{one}}); err != nil {
+			blobs := padded(n)
+			if err := key.WriteLargeBlobArray(t.Context(), &ctap2.WriteLargeBlobArrayRequest{Blobs: blobs}); err != nil {
 				t.Fatalf("maxMsgSize %d, %d bytes: %v", maxMsgSize, n, err)
 			}
-			size = len(s.array)
-			s.expectTransfers(0, (size+s.fragment-1)/s.fragment)
-			if got, err := key.GetLargeBlob(t.Context(), byKey(1)); err != nil || !bytes.Equal(got, data) {
+			if len(s.array) != n {
+				t.Fatalf("maxMsgSize %d, %d bytes: wrote %d", maxMsgSize, n, len(s.array))
+			}
+			s.expectTransfers(0, (n+s.fragment-1)/s.fragment)
+			if got, err := key.LargeBlobArray(t.Context()); err != nil || len(got) != 1 || !bytes.Equal(got[0].Raw, blobs[0].Raw) {
 				t.Fatalf("maxMsgSize %d, %d bytes: %v", maxMsgSize, n, err)
 			}
-			s.expectTransfers(size/s.fragment+1, 0)
+			s.expectTransfers(n/s.fragment+1, 0)
+		}
+		if maxMsgSize < 200 { // no room for a clientPIN
+			continue
+		}
+		// A token adds the most there is to add to a fragment.
+		s = newStore(t, pin.Two, func(info members) { info[5], info[11] = maxMsgSize, 20_000 })
+		key = open(t, s, anyPIN())
+		if err := key.WriteLargeBlobArray(t.Context(), &ctap2.WriteLargeBlobArrayRequest{Blobs: padded(19_000)}); err != nil {
+			t.Errorf("maxMsgSize %d, with a token: %v", maxMsgSize, err)
 		}
 		for _, m := range s.messages {
-			if len(m) > maxMsgSize || len(m) > ctap.MaxFramedMessage {
+			if m[0] == ctap.CmdLargeBlobs && (len(m) > maxMsgSize || len(m) > ctap.MaxFramedMessage) {
 				t.Fatalf("a message of %d bytes, the key takes %d", len(m), maxMsgSize)
 			}
 		}
@@ -465,6 +466,17 @@ func TestLargeBlobHostileReads(t *testing.T) {
 	if _, err := open(t, s).LargeBlobArray(t.Context()); !errors.Is(err, ctap2.ErrOther) {
 		t.Error(err)
 	}
+	// More than was asked for is refused, even if it would be the array.
+	s = newStore(t, pin.Two)
+	whole := serialized(append([]byte{0x59, 0x05, 0x00}, make([]byte, 0x500)...))
+	s.on(ctap.CmdLargeBlobs, func(message []byte) []byte {
+		config := whole
+		whole = []byte{}
+		return ok(t, members{1: config})
+	})
+	if _, err := open(t, s).LargeBlobArray(t.Context()); !errors.Is(err, ctap2.ErrMalformed) {
+		t.Errorf("all at once: %v", err)
+	}
 	// A key that claims to hold gigabytes does not make us read them.
 	s = newStore(t, pin.Two, func(info members) { info[5], info[11] = 7609, 1<<31 })
 	calls := 0
@@ -506,7 +518,7 @@ func TestLargeBlobDigest(t *testing.T) {
 
 	one := sealed(t, blobKey(1), deflated(t, []byte("one")), 3)
 	padding := append([]byte{0x59, 0x06, 0x00}, make([]byte, 0x600)...)
-	before, after := serialized(t, padding, one), serialized(t, padding, padding, one)
+	before, after := serialized(padding, one), serialized(padding, padding, one)
 	s := newStore(t, pin.Two)
 	s.array = before
 	s.read = func(config []byte) []byte {
@@ -892,6 +904,7 @@ func TestCollectLargeBlobs(t *testing.T) {
 		keys := [][]byte{blobKey(1), nil, blobKey(3)}
 		rpIDHash := sha256.Sum256([]byte("example.com"))
 		next := 0
+		var listed [][]byte
 		credential := func() members {
 			m := members{6: map[string]any{"id": []byte{1}}, 7: map[string]any{"id": []byte{byte(next)}, "type": "public-key"},
 				8: cbor.RawMessage(public), 9: len(keys)}
@@ -907,18 +920,24 @@ func TestCollectLargeBlobs(t *testing.T) {
 				next = 0
 				return ok(t, members{3: map[string]any{"id": "example.com"}, 4: rpIDHash[:], 5: 1})
 			case ctap.CredMgmtEnumerateCredentialsBegin, ctap.CredMgmtEnumerateCredentialsGetNext:
-				return ok(t, credential())
+				listed = append(listed, ok(t, credential()))
+				return listed[len(listed)-1]
 			}
 			return []byte{byte(ctap2.ErrInvalidSubcommand)}
 		})
 		one, two, three := sealed(t, blobKey(1), deflated(t, nil), 0), sealed(t, blobKey(2), deflated(t, nil), 0), sealed(t, blobKey(3), []byte("no data"), 9)
 		s.hold(two, one, raw(t, "01"), three, two)
 		key := open(t, s, anyPIN())
-		if n, err := key.CollectLargeBlobs(t.Context(), nil); err != nil || n != 3 || !bytes.Equal(s.array, serialized(t, one, three)) {
+		if n, err := key.CollectLargeBlobs(t.Context(), nil); err != nil || n != 3 || !bytes.Equal(s.array, serialized(one, three)) {
 			t.Errorf("%d, %v: %x", n, err, s.array)
 		}
 		s.expectTransfers(1, 1)
 		s.issuer.expect(ctap.PermissionCredentialManagement | ctap.PermissionLargeBlobWrite)
+		for i, reply := range listed {
+			if keys[i] != nil && bytes.Contains(reply, keys[i]) {
+				t.Errorf("the largeBlobKey of credential %d stays behind", i)
+			}
+		}
 		if n, err := key.CollectLargeBlobs(t.Context(), nil); err != nil || n != 0 {
 			t.Errorf("nothing left: %d, %v", n, err)
 		}
@@ -976,12 +995,13 @@ func FuzzLargeBlobArray(f *testing.F) {
 	one := sealed(f, blobKey(1), deflated(f, data), uint64(len(data)))
 	f.Add(false, raw(f, emptyArray))
 	f.Add(true, raw(f, "80"))
-	f.Add(true, serialized(f, one)[:len(serialized(f, one))-16])
+	f.Add(true, serialized(one)[:len(serialized(one))-16])
 	f.Add(true, append(raw(f, "83 f6 01"), one...))
 	f.Add(true, append(raw(f, "82 a3 01 40 02 4c 0102030405060708090a0b0c 03 00"), one...))
 	f.Add(true, append(raw(f, "82"), slices.Concat(one, one)...))
 	f.Add(true, append([]byte{0x81}, sealed(f, blobKey(1), []byte{3, 0}, 1<<20)...))
 	f.Add(true, append([]byte{0x81}, sealed(f, blobKey(1), deflated(f, make([]byte, 1<<16)), 1<<16)...))
+	f.Add(true, append(raw(f, "82 c2 30"), one...)) // tags are for nobody to write, and kept
 	f.Add(true, raw(f, "9f ff"))
 	f.Add(true, bytes.Repeat([]byte{0x81}, 100))
 	f.Fuzz(func(t *testing.T, digest bool, array []byte) {
