@@ -179,11 +179,11 @@ func parseAttestationRecord(value []byte) (*attestation, error) {
 }
 
 // AttestationRoot returns the certificate that verifiers trust in order to
-// believe the key's basic and enterprise attestation: the issuer of the one
-// certificate in x5c. It stays the same for a key kept in a file. Keys with another kind of
-// attestation return nil.
+// believe the key's basic and enterprise attestation, and that of its U2F
+// registrations: the issuer of the one certificate in x5c. It stays the same for
+// a key kept in a file. Keys with neither return nil.
 func (a *Authenticator) AttestationRoot() *x509.Certificate {
-	if a.cfg.Attestation != AttestationBasic {
+	if a.cfg.Attestation != AttestationBasic && a.cfg.NoU2F {
 		return nil
 	}
 	return a.state.attestation.root

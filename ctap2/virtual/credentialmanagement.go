@@ -119,14 +119,20 @@ const listingTimeout = ctap.AssertionStateTimeoutSeconds * time.Second
 
 // credentialManagement is authenticatorCredentialManagement (§6.8) and its
 // prototype, 0x41, which is the same without updateUserInformation (§6.13).
+// Keys that have both take that one too: libfido2 up to 1.14 knows no other
+// command byte, and renames by it.
 func (a *Authenticator) credentialManagement(op *operation, params []byte) (reply, error) {
 	l := a.volatile.listing
 	a.volatile.listing = nil // until it has gone on
 	option, last := optionCredMgmt, uint64(ctap.CredMgmtUpdateUserInformation)
+	options := a.options()
 	if op.command == ctap.CmdCredentialManagementPreview {
-		option, last = optionCredMgmtPreview, ctap.CredMgmtDeleteCredential
+		option = optionCredMgmtPreview
+		if !options[optionCredMgmt] {
+			last = ctap.CredMgmtDeleteCredential
+		}
 	}
-	if !a.options()[option] {
+	if !options[option] {
 		return nil, refusal(ctap.StatusInvalidCommand)
 	}
 	r, err := a.parseCredentialManagement(params)

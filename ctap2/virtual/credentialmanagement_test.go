@@ -706,7 +706,7 @@ func TestCredentialManagementOptions(t *testing.T) {
 }
 
 // Before CTAP 2.1 there were no permissions: the token of getPinToken was good
-// for the prototype, which cannot rename.
+// for the prototype, which cannot rename but on keys that have the successor.
 func TestCredentialManagementPreview(t *testing.T) {
 	key, ada, _ := stocked(t, Config{Level: CTAP21PRE})
 	m := key.manager(pin.One, 0, "")
@@ -726,7 +726,8 @@ func TestCredentialManagementPreview(t *testing.T) {
 	key, ada, _ = stocked(t, Config{CredentialManagementPreview: true})
 	m = key.manager(pin.Two, permCM, "")
 	m.command = ctap.CmdCredentialManagementPreview
-	m.fails(ctap.StatusInvalidSubcommand, updateUser, withUser(ada.id, names{"id": []byte("ada")}))
+	m.do(updateUser, withUser(ada.id, names{"id": []byte("ada")}))
+	m.fails(ctap.StatusInvalidSubcommand, updateUser+1, withUser(ada.id, names{"id": []byte("ada")}))
 }
 
 func TestCredentialManagementFaults(t *testing.T) {

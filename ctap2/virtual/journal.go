@@ -89,9 +89,11 @@ const (
 	compactionBatch = 64 << 10
 )
 
+// ErrInUse is what New returns for a Config.Path whose key is open already.
+var ErrInUse = errors.New("in use by another process, or open already")
+
 var (
 	errJournalDamaged = errors.New("journal damaged")
-	errJournalLocked  = errors.New("journal in use by another process")
 	errJournalFull    = errors.New("journal full")
 )
 
@@ -102,7 +104,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 //
 // The error wraps errJournalDamaged, and says at which offset, for a file that
 // is not a journal or has lost more than its last append; the file is then as it
-// was. It wraps errJournalLocked if another process, or this one, has the
+// was. It wraps ErrInUse if another process, or this one, has the
 // journal open.
 func openJournal(path string) (*journal, map[recordKey][]byte, error) {
 	if target, err := filepath.EvalSymlinks(path); err == nil {

@@ -22,7 +22,7 @@ func lockJournal(path string) (io.Closer, error) {
 	if err != nil {
 		file.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, errJournalLocked
+			return nil, ErrInUse
 		}
 		return nil, fmt.Errorf("journal: lock: %w", err)
 	}

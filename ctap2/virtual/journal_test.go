@@ -685,7 +685,7 @@ func TestJournalLocked(t *testing.T) {
 	if err := j.rewrite(mustReread(t, j)); err != nil { // the lock outlives a compaction
 		t.Fatal(err)
 	}
-	if _, _, err := openJournal(path); !errors.Is(err, errJournalLocked) {
+	if _, _, err := openJournal(path); !errors.Is(err, ErrInUse) {
 		t.Errorf("openJournal = %v", err)
 	}
 	mustClose(t, j)

@@ -250,6 +250,10 @@ func TestBasicAttestation(t *testing.T) {
 
 func TestNoAttestation(t *testing.T) {
 	key := newKey(t, Config{Attestation: AttestationNone})
+	if key.AttestationRoot() == nil {
+		t.Error("no root for U2F registrations")
+	}
+	key = newKey(t, Config{Attestation: AttestationNone, NoU2F: true})
 	if key.AttestationRoot() != nil {
 		t.Error("a root without basic attestation")
 	}

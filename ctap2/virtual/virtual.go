@@ -532,9 +532,9 @@ type volatile struct {
 // New builds the key that cfg describes and plugs it in. With Config.Path it
 // is the one that the file holds. It refuses a Config that contradicts itself,
 // and a file that it cannot read. On Unix, but for AIX, Solaris and illumos, it
-// refuses a file that is open already, by this process or another one;
-// elsewhere, as on Windows, it cannot tell, and a file that is open twice is
-// damaged.
+// refuses a file that is open already, by this process or another one, with an
+// error that wraps ErrInUse; elsewhere, as on Windows, it cannot tell, and a
+// file that is open twice is damaged.
 func New(cfg Config) (*Authenticator, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.check(); err != nil {
