@@ -27,7 +27,8 @@ var mayImport = []struct {
 	{"examples", []string{"cose", "ctap2", "hid", "internal", "nfc", "pin"}},
 	{"ctap2/conformance", []string{"ctap2", "pin", "cose", "internal"}},
 	{"ctap2/keys", []string{"ctap2", "hid", "nfc"}},
-	{"ctap2/webauthn", []string{"ctap2", "cose"}},
+	{"ctap2/entra", []string{"ctap2", "ctap2/webauthn", "ctap2/attestation", "cose"}},
+	{"ctap2/webauthn", []string{"ctap2", "pin", "cose"}}, // pin: the type of secrets
 	{"ctap2/attestation", []string{"ctap2", "cose"}},
 	{"ctap2/virtual", []string{"pin", "cose", "internal"}},
 	{"ctap2", []string{"pin", "cose", "internal"}},

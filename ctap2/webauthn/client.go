@@ -1,0 +1,187 @@
+package webauthn
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tapstone/fido/ctap2"
+)
+
+// A Client is a WebAuthn client for one site (WebAuthn §5.1): it does for a Go
+// program what a browser does for a page. Its methods are safe for several
+// goroutines as long as none changes a field; each has a key to itself.
+type Client struct {
+	// Origin is the site that the options come from, such as
+	// "https://example.com" or "http://localhost:8080". It is what a person
+	// trusts, and must never be taken from the options.
+	Origin string
+	// CrossOrigin and TopOrigin tell the relying party that the request came
+	// from a frame of Origin in a page of another site.
+	CrossOrigin bool
+	TopOrigin   string
+
+	// Authenticators are the keys that may be used. They stay the caller's, to
+	// be closed. Each ceremony asks every one for its Info first, a transaction
+	// of its own: one that was unplugged is out.
+	Authenticators []*ctap2.Authenticator
+	// Select chooses one of several keys that would do, by its index. The
+	// function of that name in package keys asks for a touch. It is not called
+	// for a single one.
+	Select func(ctx context.Context, keys []*ctap2.Authenticator) (int, error)
+
+	// ChooseAccount chooses one of several accounts to sign in with, by its
+	// index. The key's most recent one comes first. Names are empty unless the
+	// user was verified.
+	ChooseAccount func(ctx context.Context, accounts []ctap2.User) (int, error)
+
+	// RelatedOrigins fetches https://RPID/.well-known/webauthn, where a site
+	// says which others may use its RP ID (WebAuthn §5.11). It is called for an
+	// RP ID that the Origin has no right to by itself, and returns the body of a
+	// response with status 200 and content type application/json. The request
+	// carries no credentials and no referrer, and does not follow a redirect to
+	// anything but https; the caller limits the length. Nil: such an RP ID is
+	// refused.
+	RelatedOrigins func(ctx context.Context, rpID string) ([]byte, error)
+
+	// EnterpriseAttestation is what a relying party gets that asks for an
+	// attestation which identifies the key: 1 vendor-facilitated, 2
+	// platform-managed (CTAP §7.1). 0: one that does not.
+	EnterpriseAttestation uint
+}
+
+// Bounds of the time that a ceremony may take (WebAuthn §15.1). What a relying
+// party wants is a hint; a program sets its own bound with the context.
+const (
+	leastTimeout = 5 * time.Minute
+	mostTimeout  = 10 * time.Minute
+)
+
+// A ceremony is one call of Create or Get.
+type ceremony struct {
+	client     *Client
+	caller     context.Context
+	ctx        context.Context // the caller's, with the ceremony's own bound
+	end        context.CancelFunc
+	origin     origin
+	rpID       string
+	clientData []byte // serialized
+}
+
+// begin does what comes before a key is asked. The ceremony has to be ended.
+func (c *Client) begin(ctx context.Context, kind, rpID string, challenge Base64URL, timeout uint32) (*ceremony, error) {
+	ongoing := &ceremony{client: c, caller: ctx, ctx: ctx}
+	if ctx.Err() != nil {
+		return nil, ongoing.failure(context.Cause(ctx))
+	}
+	if len(challenge) == 0 {
+		return nil, refuse(ErrType, "challenge is empty")
+	}
+	var err error
+	if ongoing.origin, err = parseOrigin(c.Origin); err != nil {
+		return nil, err
+	}
+	data := ClientData{Type: kind, Challenge: challenge, Origin: ongoing.origin.text, CrossOrigin: c.CrossOrigin || c.TopOrigin != ""}
+	if c.TopOrigin != "" {
+		top, err := parseOrigin(c.TopOrigin)
+		if err != nil {
+			return nil, err
+		}
+		data.TopOrigin = top.text
+	}
+	ongoing.clientData = data.Serialize()
+	bound := min(max(time.Duration(timeout)*time.Millisecond, leastTimeout), mostTimeout)
+	ongoing.ctx, ongoing.end = context.WithTimeoutCause(ctx, bound, fmt.Errorf("nothing happened for %v: %w", bound, context.DeadlineExceeded))
+	if ongoing.rpID, err = c.relyingParty(ongoing.ctx, ongoing.origin, rpID); err != nil {
+		if cause := context.Cause(ongoing.ctx); cause != nil {
+			err = ongoing.failure(cause)
+		}
+		ongoing.end()
+		return nil, err
+	}
+	return ongoing, nil
+}
+
+func (c *ceremony) clientDataHash() []byte {
+	hash := sha256.Sum256(c.clientData)
+	return hash[:]
+}
+
+// pick returns the plan for the key to use: the only one for which there is a
+// plan, or the one that the caller selects.
+func pick[P any](c *ceremony, plan func(*ctap2.Authenticator, *ctap2.Info) (P, error)) (picked P, err error) {
+	var keys []*ctap2.Authenticator
+	var plans []P
+	var why []error
+	for _, key := range c.client.Authenticators {
+		info, err := key.GetInfo(c.ctx) // a PIN may have been set since, or the last place taken
+		if err != nil {
+			why = append(why, c.failure(err))
+			continue
+		}
+		p, err := plan(key, info)
+		if err != nil {
+			why = append(why, err)
+			continue
+		}
+		keys, plans = append(keys, key), append(plans, p)
+	}
+	switch {
+	case c.ctx.Err() != nil:
+		return picked, c.failure(context.Cause(c.ctx))
+	case len(plans) == 1:
+		return plans[0], nil
+	case len(plans) == 0 && len(why) == 0:
+		return picked, refuse(ErrNotAllowed, "the Client has no Authenticators")
+	case len(plans) == 0:
+		return picked, unsuitable(why)
+	case c.client.Select == nil:
+		return picked, refuse(ErrNotAllowed, "%d keys would do, and the Client has no Select", len(keys))
+	}
+	i, err := c.client.Select(c.ctx, keys)
+	if err != nil {
+		return picked, c.failure(err)
+	}
+	if i < 0 || i >= len(plans) {
+		return picked, refuse(ErrNotAllowed, "Select returned %d, of %d keys", i, len(keys))
+	}
+	return plans[i], nil
+}
+
+// unsuitable returns why none of several keys will do, each reason once.
+func unsuitable(why []error) error {
+	var distinct []error
+	said := make(map[string]bool)
+	for _, err := range why {
+		if !said[err.Error()] {
+			said[err.Error()] = true
+			distinct = append(distinct, err)
+		}
+	}
+	if len(distinct) == 1 {
+		return distinct[0]
+	}
+	return &Error{ErrNotAllowed, errors.Join(distinct...)}
+}
+
+// What keys can do.
+
+func u2fOnly(info *ctap2.Info) bool {
+	return len(info.Versions) == 1 && info.HasVersion("U2F_V2")
+}
+
+// canVerify reports whether the key has a way to verify its user, be it one
+// that is not set up yet.
+func canVerify(info *ctap2.Info) bool {
+	_, uv := info.Options[ctap2.OptionUserVerification]
+	_, pin := info.Options[ctap2.OptionClientPIN]
+	return uv || pin && !info.Options[ctap2.OptionNoMcGaPermissionsWithClientPIN]
+}
+
+// verifies reports whether the key has a way to verify its user that is set up.
+func verifies(info *ctap2.Info) bool {
+	return info.Options[ctap2.OptionUserVerification] ||
+		info.Options[ctap2.OptionClientPIN] && !info.Options[ctap2.OptionNoMcGaPermissionsWithClientPIN]
+}

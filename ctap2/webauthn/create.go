@@ -1,0 +1,161 @@
+package webauthn
+
+import (
+	"context"
+	"slices"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/tapstone/fido/cose"
+	"github.com/tapstone/fido/ctap2"
+)
+
+// A registration is what Create wants of one key.
+type registration struct {
+	*ceremony
+	key     *ctap2.Authenticator
+	info    *ctap2.Info
+	options *CreationOptions
+	request ctap2.MakeCredentialRequest
+	outputs ExtensionOutputs
+	before  []func() error              // before the request
+	after   []func(c *ctap2.Credential) // with what came of it
+}
+
+// registrationExtensions are the client's parts of extensions in a registration:
+// each adds to the request for one key, or says why that key will not do.
+var registrationExtensions = []func(*registration) error{
+	(*registration).appIDExclude,
+	(*registration).credProps,
+	(*registration).credProtect,
+	(*registration).hmacSecret,
+	(*registration).largeBlob,
+	(*registration).credBlob,
+	(*registration).minPINLength,
+	(*registration).payment,
+}
+
+// Create registers a credential (WebAuthn §5.1.3). It asks the key that will do,
+// or the one of several that Select chooses, and returns when the person has
+// touched it, or has declined, or time was up: after what the options say,
+// within 5 to 10 minutes, or earlier, when ctx ends. All errors are of type
+// *Error.
+//
+// A user.id that is not of 1 to 64 bytes is an ErrType, an RP ID that is not the
+// Origin's an ErrSecurity. If the key holds one of ExcludeCredentials the error
+// is ErrInvalidState, after a touch. Without attestation, the statement is left
+// out of the response, unless it is one that the credential signed itself and
+// that does not tell the model of the key.
+func (c *Client) Create(ctx context.Context, options *CreationOptions) (*RegistrationResponse, error) {
+	if n := len(options.User.ID); n < 1 || n > 64 {
+		return nil, refuse(ErrType, "user.id of %d bytes, not 1 to 64", n)
+	}
+	algorithms, err := options.algorithms()
+	if err != nil {
+		return nil, err
+	}
+	ongoing, err := c.begin(ctx, TypeCreate, options.RP.ID, options.Challenge, options.Timeout)
+	if err != nil {
+		return nil, err
+	}
+	defer ongoing.end()
+	r, err := pick(ongoing, func(key *ctap2.Authenticator, info *ctap2.Info) (*registration, error) {
+		return ongoing.planRegistration(key, info, options, algorithms)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, do := range r.before {
+		if err := do(); err != nil {
+			return nil, err
+		}
+	}
+	credential, err := r.key.MakeCredential(ongoing.ctx, &r.request)
+	if err != nil {
+		return nil, ongoing.failure(err)
+	}
+	defer credential.LargeBlobKey.Wipe()
+	for _, do := range r.after {
+		do(credential)
+	}
+	return r.response(credential)
+}
+
+// planRegistration returns what to ask of a key, or why it will not do.
+func (c *ceremony) planRegistration(key *ctap2.Authenticator, info *ctap2.Info, options *CreationOptions, algorithms []cose.Algorithm) (*registration, error) {
+	selection := options.AuthenticatorSelection
+	r := &registration{ceremony: c, key: key, info: info, options: options}
+	r.request = ctap2.MakeCredentialRequest{
+		ClientDataHash:   c.clientDataHash(),
+		RP:               ctap2.RelyingParty{ID: c.rpID, Name: options.RP.Name},
+		User:             ctap2.User{ID: options.User.ID, Name: options.User.Name, DisplayName: options.User.DisplayName},
+		Algorithms:       algorithms,
+		ExcludeList:      descriptors(options.ExcludeCredentials),
+		UserVerification: userVerification(selection.UserVerification),
+	}
+	discoverable := info.Options[ctap2.OptionResidentKey]
+	switch selection.ResidentKey {
+	case Required:
+		r.request.ResidentKey = true
+	case Preferred:
+		full := info.RemainingDiscoverableCredentials != nil && *info.RemainingDiscoverableCredentials == 0
+		r.request.ResidentKey = discoverable && !full
+	case Discouraged:
+	default:
+		r.request.ResidentKey = selection.RequireResidentKey
+	}
+	switch {
+	case selection.AuthenticatorAttachment == Platform:
+		return nil, refuse(ErrNotAllowed, "the relying party wants a platform authenticator, which no security key is")
+	case r.request.ResidentKey && !discoverable:
+		return nil, refuse(ErrConstraint, "a discoverable credential is required, and the key makes none")
+	case r.request.UserVerification == ctap2.Required && !canVerify(info):
+		return nil, refuse(ErrConstraint, "user verification is required, and the key has no means of it")
+	case info.Algorithms != nil && !slices.ContainsFunc(algorithms, func(a cose.Algorithm) bool { return slices.Contains(info.Algorithms, a) }):
+		return nil, refuse(ErrNotSupported, "the key has none of the algorithms %v", algorithms)
+	}
+	r.wantAttestation()
+	for _, extend := range registrationExtensions {
+		if err := extend(r); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// wantAttestation tells the key which attestation the relying party wants, as
+// far as it takes wishes.
+func (r *registration) wantAttestation() {
+	formats := r.options.AttestationFormats
+	switch r.options.Attestation {
+	case AttestationIndirect, AttestationDirect:
+	case AttestationEnterprise:
+		if r.info.Options[ctap2.OptionEnterpriseAttestation] {
+			r.request.EnterpriseAttestation = r.client.EnterpriseAttestation
+		}
+	default:
+		formats = []string{AttestationNone}
+	}
+	// Keys from before CTAP 2.2 do not know the member, and some keys refuse
+	// members that they do not know.
+	if len(r.info.AttestationFormats) > 1 || r.info.HasVersion("FIDO_2_3") {
+		r.request.AttestationFormats = formats
+	}
+}
+
+// convey replaces the attestation statement by none if the relying party wants
+// none (WebAuthn §5.1.3, attestation conveyance). The AAGUID stays.
+func (r *registration) convey(c *ctap2.Credential) {
+	switch r.options.Attestation {
+	case AttestationIndirect, AttestationDirect, AttestationEnterprise:
+		return
+	}
+	var statement struct {
+		X5C cbor.RawMessage `cbor:"x5c"`
+	}
+	if c.Format == "packed" && c.AuthData.AAGUID == (ctap2.AAGUID{}) &&
+		cbor.Unmarshal(c.AttestationStatement, &statement) == nil && statement.X5C == nil {
+		return // self attestation, which tells nothing
+	}
+	c.Format, c.AttestationStatement = "none", []byte{0xA0} // an empty map
+}

@@ -1,0 +1,65 @@
+// Package webauthn is WebAuthn Level 3 for Go programs: it takes the options
+// that a server sends, in JSON, asks a security key, and returns the JSON that
+// the server expects, as a browser does.
+//
+//	client := webauthn.Client{Origin: "https://example.com", Authenticators: []*ctap2.Authenticator{key}}
+//	options, err := webauthn.ParseRequestOptions(fromServer)
+//	response, err := client.Get(ctx, options)
+//	toServer, err := json.Marshal(response)
+//
+// [Client.Create] registers in the same way. How the person is asked for a PIN
+// and told to touch the key is said once, where the key is opened: with
+// ctap2.WithInteraction.
+//
+// # The site
+//
+// A browser knows which site a request comes from, and so must the program: the
+// [Client]'s Origin is the server that it got the options from. What protects
+// against phishing is that the key signs the Origin, and that the Origin has to
+// be entitled to the RP ID in the options. A program that takes the Origin from
+// the options as well has given that away.
+//
+// # Several keys, several accounts
+//
+// Where more than one key is open, those that will not do are left out, such as
+// one that cannot verify its user where that is required. Of the others
+// Client.Select chooses:
+//
+//	client.Authenticators, client.Select = []*ctap2.Authenticator{one, other}, keys.Select
+//
+// A key that holds several accounts for the site returns them all, and
+// Client.ChooseAccount chooses one. A program without the one function or the
+// other is for the case that there is nothing to choose.
+//
+// # Extensions
+//
+// [ExtensionInputs] lists those that a key can do. The options of the server
+// have them, and a program can add what is its own business, such as the secret
+// to decrypt a file with:
+//
+//	options.Extensions.PRF = &webauthn.PRFInputs{Eval: &webauthn.PRFValues{First: salt}}
+//	response, err := client.Get(ctx, options)
+//	secret := response.ClientExtensionResults.PRF.Results.First // no Results: the key gave none
+//
+// Secrets are of type pin.Secret, and not in the JSON of a response. Where the
+// server is to learn them, JSONWithSecrets returns them too.
+//
+// # Errors
+//
+// All errors are of type [Error], which has the name that a browser's would have
+// and wraps what package ctap2 returned:
+//
+//	switch {
+//	case errors.Is(err, webauthn.ErrInvalidState): // the key is registered already
+//	case errors.Is(err, ctap2.ErrNoCredentials): // the key is not registered here
+//	case errors.Is(err, ctap2.ErrPINBlocked):
+//	}
+//
+// Browsers hide the reasons from sites. A program that relays errors to one
+// should hand on the Name alone.
+//
+// # What is not here
+//
+// A relying party's side of it: servers have libraries for that. Platform
+// authenticators, and phones over hybrid transports. Conditional mediation.
+package webauthn

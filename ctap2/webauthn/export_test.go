@@ -1,0 +1,4 @@
+package webauthn
+
+// Salts are what the key is given in place of the values.
+func Salts(v *PRFValues) [][]byte { return v.salts() }

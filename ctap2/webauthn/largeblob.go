@@ -1,0 +1,153 @@
+package webauthn
+
+import (
+	"slices"
+
+	"github.com/tapstone/fido/ctap2"
+)
+
+// LargeBlobInputs are the inputs of largeBlob (WebAuthn §10.1.5): data that is
+// stored on the key, with a credential.
+type LargeBlobInputs struct {
+	// Support asks, in a registration, for a credential that can have a blob:
+	// Required or Preferred, which it is if it is empty. Most keys can do it for
+	// discoverable credentials alone.
+	Support string `json:"support,omitempty"`
+	// Read asks for the blob in a sign-in.
+	Read bool `json:"read,omitempty"`
+	// Write is stored in a sign-in, in place of what was there, and may be empty.
+	// There must be exactly one of AllowCredentials.
+	Write Base64URL `json:"write,omitzero"`
+}
+
+// LargeBlobOutputs are the outputs of largeBlob. Absent ones are nil.
+type LargeBlobOutputs struct {
+	Supported *bool     // in a registration
+	Blob      Base64URL // the blob, if there is one that could be read
+	Written   *bool     // whether Write was stored
+}
+
+func (o object) largeBlob() *LargeBlobInputs {
+	o, ok := o.object("largeBlob")
+	if !ok {
+		return nil
+	}
+	in := new(LargeBlobInputs)
+	o.read("support", &in.Support)
+	o.read("read", &in.Read)
+	o.read("write", &in.Write)
+	return in
+}
+
+// maxLargeBlob is the largest blob that package ctap2 writes.
+const maxLargeBlob = 1 << 20
+
+// A key keeps large blobs with the credentials (extension largeBlob of CTAP
+// 2.3), or all in one array, for which each credential has a key (extension
+// largeBlobKey).
+
+func blobsWithCredentials(info *ctap2.Info) bool { return info.HasExtension("largeBlob") }
+
+func blobsInArray(info *ctap2.Info) bool {
+	return info.HasExtension("largeBlobKey") && info.Options[ctap2.OptionLargeBlobs]
+}
+
+func (r *registration) largeBlob() error {
+	in := r.options.Extensions.LargeBlob
+	switch {
+	case in == nil:
+		return nil
+	case in.Read || in.Write != nil:
+		return refuse(ErrNotSupported, "largeBlob.read and largeBlob.write belong into a sign-in")
+	}
+	supported := new(bool)
+	r.outputs.LargeBlob = &LargeBlobOutputs{Supported: supported}
+	switch {
+	case blobsWithCredentials(r.info):
+		r.request.Extensions = append(r.request.Extensions, ctap2.LargeBlobSupport(in.Support == Required))
+		r.after = append(r.after, func(c *ctap2.Credential) {
+			said, err := ctap2.Output[ctap2.LargeBlobSupported](c.Extensions)
+			*supported = err == nil && bool(said)
+		})
+	case blobsInArray(r.info) && r.request.ResidentKey:
+		r.request.Extensions = append(r.request.Extensions, ctap2.LargeBlobKey())
+		r.after = append(r.after, func(c *ctap2.Credential) { *supported = c.LargeBlobKey.Len() > 0 })
+	case in.Support == Required && blobsInArray(r.info):
+		return refuse(ErrNotSupported, "largeBlob is required, which takes a discoverable credential")
+	case in.Support == Required:
+		return refuse(ErrNotSupported, "largeBlob is required, and the key has no large blobs")
+	}
+	return nil
+}
+
+func (a *authentication) largeBlob() error {
+	in := a.options.Extensions.LargeBlob
+	switch {
+	case in == nil:
+		return nil
+	case in.Support != "":
+		return refuse(ErrNotSupported, "largeBlob.support belongs into a registration")
+	case in.Read && in.Write != nil:
+		return refuse(ErrNotSupported, "largeBlob.read and largeBlob.write in one request")
+	case in.Write != nil && len(a.options.AllowCredentials) != 1:
+		return refuse(ErrNotSupported, "largeBlob.write takes exactly one of allowCredentials, not %d", len(a.options.AllowCredentials))
+	}
+	if in.Read || in.Write != nil {
+		a.outputs.LargeBlob = new(LargeBlobOutputs)
+	}
+	switch {
+	case in.Read:
+		a.readLargeBlob()
+	case in.Write != nil:
+		a.outputs.LargeBlob.Written = new(bool)
+		a.writeLargeBlob(in.Write, a.outputs.LargeBlob.Written)
+	}
+	return nil
+}
+
+func (a *authentication) readLargeBlob() {
+	switch {
+	case blobsWithCredentials(a.info):
+		a.request.Extensions = append(a.request.Extensions, ctap2.LargeBlobRead())
+		a.after = append(a.after, func(assertion *ctap2.Assertion) {
+			if blob, err := ctap2.Output[ctap2.LargeBlobContent](assertion.Extensions); err == nil {
+				a.outputs.LargeBlob.Blob = Base64URL(blob)
+			}
+		})
+	case blobsInArray(a.info):
+		a.request.Extensions = append(a.request.Extensions, ctap2.LargeBlobKey())
+		a.after = append(a.after, func(assertion *ctap2.Assertion) {
+			if assertion.LargeBlobKey.Len() == 0 {
+				return
+			}
+			if blob, err := a.key.GetLargeBlob(a.ctx, &ctap2.LargeBlobRequest{Key: assertion.LargeBlobKey}); err == nil {
+				a.outputs.LargeBlob.Blob = blob
+			}
+		})
+	}
+}
+
+func (a *authentication) writeLargeBlob(blob Base64URL, written *bool) {
+	switch {
+	case blobsWithCredentials(a.info):
+		if len(blob) > maxLargeBlob {
+			return
+		}
+		a.request.Extensions = append(a.request.Extensions, ctap2.LargeBlobWrite(blob))
+		a.tooLarge = func() {
+			a.request.Extensions = slices.DeleteFunc(a.request.Extensions, func(e ctap2.Extension) bool { return e.Identifier() == "largeBlob" })
+		}
+		a.after = append(a.after, func(assertion *ctap2.Assertion) {
+			said, err := ctap2.Output[ctap2.LargeBlobWritten](assertion.Extensions)
+			*written = err == nil && bool(said)
+		})
+	case blobsInArray(a.info):
+		a.request.Extensions = append(a.request.Extensions, ctap2.LargeBlobKey())
+		a.after = append(a.after, func(assertion *ctap2.Assertion) {
+			if assertion.LargeBlobKey.Len() > 0 {
+				err := a.key.PutLargeBlob(a.ctx, &ctap2.LargeBlobRequest{Key: assertion.LargeBlobKey, Data: blob})
+				*written = err == nil
+			}
+		})
+	}
+}

@@ -1,0 +1,113 @@
+package webauthn
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// An object reads the members of a JSON object by their exact names, which
+// encoding/json does not: it ignores case. A member that is null is absent, as
+// servers write it. The first one that is not what it ought to be is kept as an
+// error that names it.
+type object struct {
+	path    string
+	members map[string]json.RawMessage
+	err     *error
+}
+
+// readObject reads an object; path is the name of where it stands.
+func readObject(path string, data []byte, failed *error) object {
+	o := object{path: path, err: failed}
+	if json.Unmarshal(data, &o.members) != nil || o.members == nil {
+		o.members = nil
+		o.fail("not an object")
+	}
+	return o
+}
+
+func (o object) fail(format string, args ...any) {
+	if *o.err != nil {
+		return
+	}
+	reason := fmt.Errorf(format, args...)
+	if o.path != "" {
+		reason = fmt.Errorf("%s: %w", o.path, reason)
+	}
+	*o.err = &Error{ErrEncoding, reason}
+}
+
+// raw returns a member, nil if there is none.
+func (o object) raw(name string) json.RawMessage {
+	if value := o.members[name]; string(value) != "null" {
+		return value
+	}
+	return nil
+}
+
+// at is the object that a member is, or is an element of.
+func (o object) at(name string) object {
+	if o.path != "" {
+		name = o.path + "." + name
+	}
+	return object{path: name, err: o.err}
+}
+
+// read sets what v points to to a member's value, if there is one.
+func (o object) read(name string, v any) {
+	value := o.raw(name)
+	if value == nil {
+		return
+	}
+	err := json.Unmarshal(value, v)
+	if err == nil {
+		return
+	}
+	reason := "not a string"
+	switch v.(type) {
+	case *Base64URL:
+		if errors.Is(err, errBase64URL) {
+			reason = errBase64URL.Error()
+		}
+	case *bool:
+		reason = "not a boolean"
+	case *uint32, *int32:
+		reason = "not a whole number, or too large"
+	case *[]string:
+		reason = "not a list of strings"
+	}
+	o.at(name).fail("%s", reason)
+}
+
+// require fails if a member is not there.
+func (o object) require(name string) {
+	if o.members != nil && o.raw(name) == nil {
+		o.at(name).fail("missing")
+	}
+}
+
+// object returns the object that a member is; ok is false if there is none.
+func (o object) object(name string) (member object, ok bool) {
+	value := o.raw(name)
+	if value == nil {
+		return object{}, false
+	}
+	return readObject(o.at(name).path, value, o.err), true
+}
+
+// objects returns the objects in the list that a member is; nil if there is none.
+func (o object) objects(name string) []object {
+	value := o.raw(name)
+	if value == nil {
+		return nil
+	}
+	var elements []json.RawMessage
+	if json.Unmarshal(value, &elements) != nil {
+		o.at(name).fail("not a list")
+	}
+	list := make([]object, len(elements))
+	for i, e := range elements {
+		list[i] = readObject(fmt.Sprintf("%s[%d]", o.at(name).path, i), e, o.err)
+	}
+	return list
+}
