@@ -48,6 +48,7 @@ type Authenticator struct {
 	turn  chan struct{} // holds one value while a ceremony runs
 	info  atomic.Pointer[Info]
 	stale atomic.Bool // info must be fetched before it is used again
+	moved atomic.Bool // what info says of the credential store is no longer true
 
 	life  context.Context // ends with Close
 	close context.CancelCauseFunc

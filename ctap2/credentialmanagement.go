@@ -166,6 +166,7 @@ func (a *Authenticator) DeleteCredential(ctx context.Context, r *DeleteCredentia
 	}
 	id := r.Credential.wire()
 	return a.manageCredentials(ctx, "", r.Token, func(c *ceremony, t *Token) error {
+		a.moved.Store(true)
 		_, err := c.credentialManagement(ctap.CredMgmtDeleteCredential, &credMgmtParameters{
 			CredentialID: &id,
 		}, t)
@@ -189,6 +190,7 @@ func (a *Authenticator) UpdateUserInformation(ctx context.Context, r *UpdateUser
 	}
 	id, user := r.Credential.wire(), userEntity(r.User)
 	return a.manageCredentials(ctx, "", r.Token, func(c *ceremony, t *Token) error {
+		a.moved.Store(true)
 		_, err := c.credentialManagement(ctap.CredMgmtUpdateUserInformation, &credMgmtParameters{
 			CredentialID: &id,
 			User:         &user,

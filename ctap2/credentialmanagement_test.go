@@ -406,3 +406,36 @@ func TestPersistentToken(t *testing.T) {
 		}
 	})
 }
+
+// What the Info says of the store costs a transaction only when it is looked at.
+func TestCurrentInfo(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: benchPIN}, benchPIN)
+	left := func() int {
+		t.Helper()
+		info, err := d.CurrentInfo(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *info.RemainingDiscoverableCredentials
+	}
+	if n := left(); n != 25 {
+		t.Errorf("room for %d", n)
+	}
+	d.expect()
+	c := d.register(resident)
+	d.expect("06.02", "06.09", "01")
+	d.signIn()
+	d.expect("06.02", "06.09", "02")
+	if n := left() + left(); n != 48 {
+		t.Errorf("room for %d", n)
+	}
+	d.expect("04")
+	if err := d.DeleteCredential(t.Context(), &ctap2.DeleteCredentialRequest{Credential: c.Descriptor()}); err != nil {
+		t.Fatal(err)
+	}
+	d.sent()
+	if n := left(); n != 25 {
+		t.Errorf("room for %d", n)
+	}
+	d.expect("04")
+}

@@ -184,6 +184,22 @@ func (a *Authenticator) GetInfo(ctx context.Context) (*Info, error) {
 	return c.fetchInfo()
 }
 
+// CurrentInfo returns the Info, which it fetches anew only where something was
+// done through this Authenticator that changes it, such as setting a PIN or
+// making a discoverable credential. What other programs did it does not see:
+// GetInfo does.
+func (a *Authenticator) CurrentInfo(ctx context.Context) (*Info, error) {
+	c, err := a.beginInformed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.end()
+	if a.moved.Load() {
+		return c.fetchInfo()
+	}
+	return c.info, nil
+}
+
 func (c *ceremony) fetchInfo() (*Info, error) {
 	reply, err := c.send(ctap.CmdGetInfo, 0, nil, "")
 	if err != nil {
@@ -196,6 +212,7 @@ func (c *ceremony) fetchInfo() (*Info, error) {
 	c.info, c.fresh = info, true
 	c.a.info.Store(info)
 	c.a.stale.Store(false)
+	c.a.moved.Store(false)
 	return info, nil
 }
 

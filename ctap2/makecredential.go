@@ -179,6 +179,9 @@ func (c *ceremony) makeCredential(p *makeCredentialParameters, r *MakeCredential
 	if err != nil {
 		return nil, err
 	}
+	if r.ResidentKey {
+		c.a.moved.Store(true)
+	}
 	body, err := c.exchange(message, 0, touch)
 	if err != nil {
 		return nil, err

@@ -24,8 +24,8 @@ type Client struct {
 	TopOrigin   string
 
 	// Authenticators are the keys that may be used. They stay the caller's, to
-	// be closed. Each ceremony asks every one for its Info first, a transaction
-	// of its own: one that was unplugged is out.
+	// be closed. Of several, each is asked for its Info first, a transaction of
+	// its own: one that was unplugged is out.
 	Authenticators []*ctap2.Authenticator
 	// Select chooses one of several keys that would do, by its index. The
 	// function of that name in package keys asks for a touch. It is not called
@@ -115,13 +115,23 @@ func pick[P any](c *ceremony, plan func(*ctap2.Authenticator, *ctap2.Info) (P, e
 	var keys []*ctap2.Authenticator
 	var plans []P
 	var why []error
+	one := len(c.client.Authenticators) == 1
 	for _, key := range c.client.Authenticators {
-		info, err := key.GetInfo(c.ctx) // a PIN may have been set since, or the last place taken
+		ask := key.GetInfo
+		if one { // whether it is still there shows soon enough
+			ask = key.CurrentInfo
+		}
+		info, err := ask(c.ctx)
 		if err != nil {
 			why = append(why, c.failure(err))
 			continue
 		}
 		p, err := plan(key, info)
+		if err != nil && one { // another program may have set a PIN since
+			if info, failed := key.GetInfo(c.ctx); failed == nil {
+				p, err = plan(key, info)
+			}
+		}
 		if err != nil {
 			why = append(why, err)
 			continue
