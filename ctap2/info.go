@@ -149,6 +149,21 @@ func (a AAGUID) String() string {
 // MarshalText returns what String does, for JSON and others.
 func (a AAGUID) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
+// UnmarshalText reads what String writes, in either case, and nothing else: the
+// form that AAGUIDs have in lists of allowed models.
+func (a *AAGUID) UnmarshalText(text []byte) error {
+	if len(text) != 36 || text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-' {
+		return fmt.Errorf("ctap2: %q is not an AAGUID: it takes 8-4-4-4-12 hexadecimal digits", text)
+	}
+	digits := slices.Concat(text[:8], text[9:13], text[14:18], text[19:23], text[24:])
+	var parsed AAGUID
+	if _, err := hex.Decode(parsed[:], digits); err != nil {
+		return fmt.Errorf("ctap2: %q is not an AAGUID: %w", text, err)
+	}
+	*a = parsed
+	return nil
+}
+
 // UVModality is a set of ways to verify a user (FIDO Registry of Predefined
 // Values, "User Verification Methods").
 type UVModality uint32

@@ -75,3 +75,22 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+func TestAAGUIDText(t *testing.T) {
+	var a AAGUID
+	for text, good := range map[string]bool{
+		"6d8a1c52-1f0e-4b3a-9c37-5ed12044f6b9":   true,
+		"6D8A1C52-1F0E-4B3A-9C37-5ED12044F6B9":   true,
+		"6d8a1c521f0e4b3a9c375ed12044f6b9":       false,
+		"{6d8a1c52-1f0e-4b3a-9c37-5ed12044f6b9}": false,
+		"6d8a1c52-1f0e-4b3a-9c375-ed12044f6b9":   false,
+		"6d8a1c52-1f0e-4b3a-9c37-5ed12044f6bg":   false,
+		"":                                       false,
+	} {
+		before := a
+		err := a.UnmarshalText([]byte(text))
+		if (err == nil) != good || good && !strings.EqualFold(a.String(), text) || !good && a != before {
+			t.Errorf("%q: %v, %v", text, a, err)
+		}
+	}
+}

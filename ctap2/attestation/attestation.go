@@ -1,27 +1,46 @@
 // Package attestation says who vouches for a credential: it verifies the
-// attestation statement that a registration returned (WebAuthn §6.5, §8).
+// attestation statement that came with a registration (WebAuthn §6.5, §8), and
+// decides whether that is good enough.
 //
+// There are three questions, one after the other. [Verify] answers whether the
+// statement belongs to this registration. It takes what MakeCredential returned;
+// a relying party, which holds the attestation object that a browser sent it,
+// reads that first:
+//
+//	credential, err := attestation.ParseObject(object)
+//	…
 //	statement, err := attestation.Verify(credential, clientDataHash)
-//	if err == nil {
-//		err = statement.Trust(roots)
-//	}
 //
-// Verify proves that the statement belongs to this registration; Trust that
-// its certificate descends from a maker's. Without Trust, a statement of type
-// Basic is only a claim.
+// [Statement.Trust] answers whether its certificate descends from a maker's.
+// Without that, a statement of type Basic is only a claim: anybody can make
+// certificates.
+//
+//	err = statement.Trust(roots, time.Now())
+//
+// A [Policy] answers whether this model of key may be used here. It asks Trust
+// itself, and says in words what it does not like:
+//
+//	policy := &attestation.Policy{
+//		Required:     true,
+//		Metadata:     blob, // of package metadata, which knows the makers' roots
+//		MinimumLevel: attestation.L1,
+//	}
+//	err = policy.Check(statement)
+//
+// The statements of roaming keys are of the formats "packed", "fido-u2f" and
+// "none". Those of platforms, such as "tpm", "android-key" and "apple", are
+// ErrFormat. An attestation says something about the key at the time of the
+// registration: keep what it said, and look again when the metadata change.
 package attestation
 
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/asn1"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 
-	"github.com/tapstone/fido/cose"
 	"github.com/tapstone/fido/ctap2"
 )
 
@@ -40,46 +59,115 @@ func (t Type) String() string {
 	return [...]string{"none", "self", "basic"}[min(t, Basic)]
 }
 
-// Errors of Verify and Trust.
+// Errors of ParseObject and Verify.
 var (
 	// ErrFormat: a statement of a format that this package does not verify.
 	ErrFormat = errors.New("attestation: format not supported")
 	// ErrInvalid: a statement that does not belong to the registration, or
 	// breaks the rules of its format.
 	ErrInvalid = errors.New("attestation: statement is not valid")
-	// ErrUntrusted: no path from the statement's certificate to a root.
-	ErrUntrusted = errors.New("attestation: not trusted")
+	// ErrAAGUID: the certificate is for another model of key than the
+	// authenticator data say. It comes wrapped in ErrInvalid.
+	ErrAAGUID = errors.New("certificate is for another AAGUID")
 )
 
 // A Statement is one that Verify found valid.
 type Statement struct {
 	Type Type
+	// AAGUID is the model of the key as the statement signs it, and zero if it
+	// does not: U2F keys have none, whatever the authenticator data say. Unless
+	// Type is Basic, it is the key's own word.
+	AAGUID ctap2.AAGUID
 	// Certificates is the trust path, the one that vouches first; empty unless
 	// Type is Basic.
 	Certificates []*x509.Certificate
+	// SerialNumber tells this key from all others of its model. Only enterprise
+	// attestation has it (§8.2.2); nil otherwise.
+	SerialNumber []byte
+}
+
+// ParseObject reads an attestation object (§6.5.4), as it is in the
+// attestationObject of a RegistrationResponseJSON, of any format. The result
+// shares memory with object, and has no Extensions and no largeBlobKey. What is
+// not an attestation object with a credential in it is ErrInvalid.
+func ParseObject(object []byte) (*ctap2.Credential, error) {
+	var o struct {
+		Format    string          `cbor:"fmt"`
+		Statement cbor.RawMessage `cbor:"attStmt"`
+		AuthData  []byte          `cbor:"authData"`
+	}
+	if err := decMode.Unmarshal(object, &o); err != nil {
+		return nil, fmt.Errorf("%w: attestation object: %w", ErrInvalid, err)
+	}
+	const mapType = 5
+	switch {
+	case o.Format == "":
+		return nil, fmt.Errorf("%w: attestation object without fmt", ErrInvalid)
+	case len(o.Statement) == 0 || o.Statement[0]>>5 != mapType:
+		return nil, fmt.Errorf("%w: attestation object without attStmt", ErrInvalid)
+	}
+	data, err := ctap2.ParseAuthenticatorData(o.AuthData)
+	if err != nil {
+		return nil, fmt.Errorf("%w: attestation object: %w", ErrInvalid, err)
+	}
+	if data.PublicKey == nil {
+		return nil, fmt.Errorf("%w: attestation object without a credential", ErrInvalid)
+	}
+	return &ctap2.Credential{
+		ID:                   data.CredentialID,
+		PublicKey:            data.PublicKey,
+		AuthData:             data,
+		Format:               o.Format,
+		AttestationStatement: o.Statement,
+	}, nil
 }
 
 // Verify checks the attestation statement of a credential that MakeCredential
-// returned for clientDataHash (32 bytes). It refuses formats other than
-// "packed", "fido-u2f" and "none" with ErrFormat, and what does not hold with an error
-// that wraps ErrInvalid and says why.
+// or ParseObject returned, made for clientDataHash (32 bytes). It refuses formats
+// other than "packed", "fido-u2f" and "none" with ErrFormat, and what does not
+// hold with an error that wraps ErrInvalid and says why.
+//
+// Verify looks at the statement alone. That the authenticator data are for the
+// right RP ID, and that the user was there, is the relying party's to check.
 func Verify(credential *ctap2.Credential, clientDataHash []byte) (*Statement, error) {
-	var s *Statement
-	var err error
+	var verify func(r *registration) (*Statement, error)
 	switch credential.Format {
 	case "none":
-		s, err = verifyNone(credential.AttestationStatement)
+		verify = verifyNone
 	case "packed":
-		s, err = verifyPacked(credential, clientDataHash)
+		verify = verifyPacked
 	case "fido-u2f":
-		s, err = verifyFIDOU2F(credential, clientDataHash)
+		verify = verifyFIDOU2F
 	default:
-		return nil, fmt.Errorf("%w: %q", ErrFormat, credential.Format)
+		return nil, fmt.Errorf("%w: %.32q", ErrFormat, credential.Format)
 	}
+	const hashLength = 32
+	switch {
+	case len(clientDataHash) != hashLength:
+		return nil, fmt.Errorf("%w: client data hash of %d bytes", ErrInvalid, len(clientDataHash))
+	case credential.AuthData == nil || credential.AuthData.PublicKey == nil:
+		return nil, fmt.Errorf("%w: no credential", ErrInvalid)
+	}
+	s, err := verify(&registration{credential.AuthData, clientDataHash, credential.AttestationStatement})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, credential.Format, err)
 	}
 	return s, nil
+}
+
+// A registration is what a statement is checked against, and the statement.
+type registration struct {
+	data           *ctap2.AuthenticatorData
+	clientDataHash []byte
+	statement      []byte
+}
+
+// verifyNone is §8.7: the statement is an empty map.
+func verifyNone(r *registration) (*Statement, error) {
+	if !bytes.Equal(r.statement, []byte{0xA0}) {
+		return nil, errors.New("statement is not empty")
+	}
+	return &Statement{Type: None, AAGUID: r.data.AAGUID}, nil
 }
 
 var decMode = func() cbor.DecMode {
@@ -95,145 +183,44 @@ var decMode = func() cbor.DecMode {
 	return mode
 }()
 
-// verifyNone is §8.7: the statement is an empty map.
-func verifyNone(statement []byte) (*Statement, error) {
-	if !bytes.Equal(statement, []byte{0xA0}) {
-		return nil, errors.New("statement is not empty")
-	}
-	return &Statement{Type: None}, nil
-}
-
 // statement is what the formats of roaming keys have in common.
 type statement struct {
-	Algorithm int64    `cbor:"alg"`
-	Signature []byte   `cbor:"sig"`
-	X5C       [][]byte `cbor:"x5c"`
+	algorithm int64
+	signature []byte
+	hasX5C    bool
+	chain     []*x509.Certificate // x5c
 }
+
+// maxCertificates is how many certificates a statement may hold. Real ones hold
+// one to three.
+const maxCertificates = 8
 
 func parseStatement(data []byte) (*statement, error) {
-	s := new(statement)
-	if err := decMode.Unmarshal(data, s); err != nil {
+	var wire struct {
+		Algorithm int64           `cbor:"alg"`
+		Signature []byte          `cbor:"sig"`
+		X5C       cbor.RawMessage `cbor:"x5c"`
+	}
+	if err := decMode.Unmarshal(data, &wire); err != nil {
 		return nil, err
 	}
-	if s.X5C != nil && len(s.X5C) == 0 {
-		return nil, errors.New("x5c is empty")
+	s := &statement{algorithm: wire.Algorithm, signature: wire.Signature, hasX5C: wire.X5C != nil}
+	if !s.hasX5C {
+		return s, nil
 	}
-	return s, nil
-}
-
-// certificates parses x5c.
-func (s *statement) certificates() ([]*x509.Certificate, error) {
-	chain := make([]*x509.Certificate, len(s.X5C))
-	for i, der := range s.X5C {
-		var err error
-		if chain[i], err = x509.ParseCertificate(der); err != nil {
+	var x5c [][]byte // which null would leave empty
+	if err := decMode.Unmarshal(wire.X5C, &x5c); err != nil {
+		return nil, fmt.Errorf("x5c: %w", err)
+	}
+	if len(x5c) == 0 || len(x5c) > maxCertificates {
+		return nil, fmt.Errorf("x5c of %d certificates", len(x5c))
+	}
+	for _, der := range x5c {
+		certificate, err := x509.ParseCertificate(der)
+		if err != nil {
 			return nil, err
 		}
+		s.chain = append(s.chain, certificate)
 	}
-	return chain, nil
-}
-
-// verifyFIDOU2F is §8.6.
-func verifyFIDOU2F(credential *ctap2.Credential, clientDataHash []byte) (*Statement, error) {
-	st, err := parseStatement(credential.AttestationStatement)
-	if err != nil {
-		return nil, err
-	}
-	chain, err := st.certificates()
-	if err != nil {
-		return nil, err
-	}
-	key := credential.PublicKey
-	if len(chain) != 1 {
-		return nil, fmt.Errorf("%d certificates, not one", len(chain))
-	}
-	if key.Type != cose.EC2 || key.Curve != cose.P256 {
-		return nil, fmt.Errorf("a credential key of type %v", key)
-	}
-	signed := slices.Concat([]byte{0x00}, credential.AuthData.RPIDHash[:], clientDataHash, credential.ID, []byte{0x04}, key.X, key.Y)
-	if err := cose.Verify(cose.ES256, chain[0].PublicKey, signed, st.Signature); err != nil {
-		return nil, err
-	}
-	return &Statement{Type: Basic, Certificates: chain}, nil
-}
-
-// verifyPacked is §8.2.
-func verifyPacked(credential *ctap2.Credential, clientDataHash []byte) (*Statement, error) {
-	st, err := parseStatement(credential.AttestationStatement)
-	if err != nil {
-		return nil, err
-	}
-	if st.Algorithm != int64(cose.Algorithm(st.Algorithm)) {
-		return nil, fmt.Errorf("algorithm %d", st.Algorithm)
-	}
-	alg := cose.Algorithm(st.Algorithm)
-	signed := slices.Concat(credential.AuthData.Raw, clientDataHash)
-	if st.X5C == nil {
-		if alg != credential.PublicKey.Algorithm {
-			return nil, fmt.Errorf("self attestation by %v, the credential's key is for %v",
-				alg, credential.PublicKey.Algorithm)
-		}
-		return &Statement{Type: Self}, credential.PublicKey.Verify(signed, st.Signature)
-	}
-	chain, err := st.certificates()
-	if err != nil {
-		return nil, err
-	}
-	if err := cose.Verify(alg, chain[0].PublicKey, signed, st.Signature); err != nil {
-		return nil, err
-	}
-	return &Statement{Type: Basic, Certificates: chain}, checkPackedCertificate(chain[0], credential.AuthData.AAGUID)
-}
-
-// aaguidExtension is id-fido-gen-ce-aaguid.
-var aaguidExtension = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 45724, 1, 1, 4}
-
-// checkPackedCertificate is §8.2.1.
-func checkPackedCertificate(c *x509.Certificate, aaguid ctap2.AAGUID) error {
-	subject := c.Subject
-	switch {
-	case c.Version != 3:
-		return fmt.Errorf("certificate of version %d", c.Version)
-	case len(subject.Country) != 1 || len(subject.Organization) != 1 || subject.CommonName == "":
-		return errors.New("certificate subject without country, organization or common name")
-	case !slices.Equal(subject.OrganizationalUnit, []string{"Authenticator Attestation"}):
-		return errors.New(`certificate is not for "Authenticator Attestation"`)
-	case !c.BasicConstraintsValid || c.IsCA:
-		return errors.New("certificate may sign others")
-	}
-	for _, e := range c.Extensions {
-		if !e.Id.Equal(aaguidExtension) {
-			continue
-		}
-		var value []byte
-		if rest, err := asn1.Unmarshal(e.Value, &value); err != nil || len(rest) > 0 || e.Critical {
-			return errors.New("certificate's AAGUID extension is malformed")
-		}
-		if !bytes.Equal(value, aaguid[:]) {
-			return errors.New("certificate is for another AAGUID")
-		}
-	}
-	return nil
-}
-
-// Trust returns nil if the statement's certificate descends from one of roots,
-// today, and an error that wraps ErrUntrusted otherwise, as for statements
-// without a certificate.
-func (s *Statement) Trust(roots *x509.CertPool) error {
-	if len(s.Certificates) == 0 {
-		return fmt.Errorf("%w: attestation type %v has no certificate", ErrUntrusted, s.Type)
-	}
-	between := x509.NewCertPool()
-	for _, c := range s.Certificates[1:] {
-		between.AddCert(c)
-	}
-	_, err := s.Certificates[0].Verify(x509.VerifyOptions{
-		Roots:         roots,
-		Intermediates: between,
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUntrusted, err)
-	}
-	return nil
+	return s, nil
 }

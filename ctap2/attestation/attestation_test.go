@@ -7,8 +7,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -20,25 +22,6 @@ import (
 	"github.com/tapstone/fido/internal/vectors"
 )
 
-// credential makes what MakeCredential would have returned of an attestation
-// object.
-func credential(t *testing.T, object []byte) *ctap2.Credential {
-	t.Helper()
-	var o struct {
-		Format    string          `cbor:"fmt"`
-		Statement cbor.RawMessage `cbor:"attStmt"`
-		AuthData  []byte          `cbor:"authData"`
-	}
-	if err := cbor.Unmarshal(object, &o); err != nil {
-		t.Fatal(err)
-	}
-	data, err := ctap2.ParseAuthenticatorData(o.AuthData)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &ctap2.Credential{ID: data.CredentialID, PublicKey: data.PublicKey, AuthData: data, Format: o.Format, AttestationStatement: o.Statement}
-}
-
 // The registrations of the WebAuthn vectors, trust path included.
 func TestWebAuthnVectors(t *testing.T) {
 	root, err := x509.ParseCertificate(vectors.WebAuthnRoot().Certificate)
@@ -48,13 +31,21 @@ func TestWebAuthnVectors(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AddCert(root)
 	types := make(map[attestation.Type]int)
+	formats := make(map[string]int)
 	for _, c := range vectors.WebAuthn() {
 		t.Run(c.Name, func(t *testing.T) {
-			made := credential(t, c.Registration.AttestationObject)
+			made, err := attestation.ParseObject(c.Registration.AttestationObject)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(made.ID, c.Registration.CredentialID) || !bytes.Equal(made.AuthData.AAGUID[:], c.Registration.AAGUID) {
+				t.Errorf("credential %x of model %v", made.ID, made.AuthData.AAGUID)
+			}
+			formats[made.Format]++
 			hash := sha256.Sum256(c.Registration.ClientDataJSON)
 			s, err := attestation.Verify(made, hash[:])
 			if made.Format != "packed" && made.Format != "none" && made.Format != "fido-u2f" {
-				if !errors.Is(err, attestation.ErrFormat) {
+				if !errors.Is(err, attestation.ErrFormat) || !strings.Contains(err.Error(), made.Format) {
 					t.Errorf("%s: %v", made.Format, err)
 				}
 				return
@@ -63,10 +54,13 @@ func TestWebAuthnVectors(t *testing.T) {
 				t.Fatal(err)
 			}
 			types[s.Type]++
-			if err := s.Trust(roots); (err == nil) != (s.Type == attestation.Basic) || err != nil && !errors.Is(err, attestation.ErrUntrusted) {
+			if signs := made.Format != "fido-u2f"; signs != (s.AAGUID == made.AuthData.AAGUID) || !signs && s.AAGUID != (ctap2.AAGUID{}) {
+				t.Errorf("statement for model %v", s.AAGUID)
+			}
+			if err := s.Trust(roots, time.Time{}); (err == nil) != (s.Type == attestation.Basic) || err != nil && !errors.Is(err, attestation.ErrUntrusted) {
 				t.Errorf("%v: %v", s.Type, err)
 			}
-			if err := s.Trust(x509.NewCertPool()); !errors.Is(err, attestation.ErrUntrusted) {
+			if err := s.Trust(x509.NewCertPool(), time.Time{}); !errors.Is(err, attestation.ErrUntrusted) {
 				t.Errorf("trusted without a root: %v", err)
 			}
 			if made.Format != "none" {
@@ -80,6 +74,11 @@ func TestWebAuthnVectors(t *testing.T) {
 	for _, want := range []attestation.Type{attestation.None, attestation.Self, attestation.Basic} {
 		if types[want] == 0 {
 			t.Errorf("no vector of type %v", want)
+		}
+	}
+	for _, want := range []string{"packed", "fido-u2f", "none", "tpm", "android-key", "apple"} {
+		if formats[want] == 0 {
+			t.Errorf("no vector of format %s", want)
 		}
 	}
 }
@@ -125,7 +124,7 @@ func TestStatements(t *testing.T) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(soft.AttestationRoot())
-	if err := s.Trust(roots); err != nil {
+	if err := s.Trust(roots, time.Time{}); err != nil {
 		t.Error(err)
 	}
 
@@ -147,6 +146,13 @@ func TestStatements(t *testing.T) {
 		"algorithm out of range": {self, func(_ *ctap2.Credential, m statement) { m["alg"] = -1 << 40 }, "algorithm"},
 		"self, no signature":     {self, func(_ *ctap2.Credential, m statement) { delete(m, "sig") }, "signature"},
 		"signature is text":      {self, func(_ *ctap2.Credential, m statement) { m["sig"] = "x" }, "sig"},
+		"signature is missing":   {basic, func(_ *ctap2.Credential, m statement) { delete(m, "sig") }, "signature"},
+		"certificates are null":  {basic, func(_ *ctap2.Credential, m statement) { m["x5c"] = nil }, "x5c"},
+		"certificates are text":  {basic, func(_ *ctap2.Credential, m statement) { m["x5c"] = []string{"x"} }, "x5c"},
+		"nine certificates": {basic, func(_ *ctap2.Credential, m statement) {
+			m["x5c"] = slices.Repeat([][]byte{soft.AttestationRoot().Raw}, 9)
+		}, "x5c of 9"},
+		"SHA-1":                  {self, func(_ *ctap2.Credential, m statement) { m["alg"] = cose.RS1 }, "SHA-1"},
 		"no certificates":        {basic, func(_ *ctap2.Credential, m statement) { m["x5c"] = [][]byte{} }, "x5c"},
 		"not a certificate":      {basic, func(_ *ctap2.Credential, m statement) { m["x5c"] = [][]byte{{1, 2, 3}} }, "x509"},
 		"the root's certificate": {basic, func(_ *ctap2.Credential, m statement) { m["x5c"] = [][]byte{soft.AttestationRoot().Raw} }, "signature"},
@@ -208,6 +214,6 @@ func Example() {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(key.AttestationRoot()) // of the maker of the key
-	fmt.Println(statement.Type, statement.Trust(roots))
+	fmt.Println(statement.Type, statement.Trust(roots, time.Now()))
 	// Output: basic <nil>
 }
