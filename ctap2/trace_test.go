@@ -71,7 +71,9 @@ type lone struct {
 
 func (l *lone) Exchange(_ context.Context, _ []byte, status func(byte)) ([]byte, error) {
 	for _, k := range l.keepalives {
-		status(k)
+		if status != nil {
+			status(k)
+		}
 	}
 	return l.reply, l.err
 }
