@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"os"
@@ -26,6 +25,7 @@ import (
 func TestForeignClients(t *testing.T) {
 	t.Run("fido2-token", testFIDO2Token)
 	t.Run("fido2-cred and fido2-assert", testFIDO2CredAssert)
+	t.Run("fido2-cred and fido2-assert by U2F", testFIDO2CredAssertU2F)
 	t.Run("ssh-keygen", testSSHKeygen)
 }
 
@@ -50,114 +50,6 @@ func works(t *testing.T, input string, command ...string) string {
 		t.Fatalf("%s: %v\n%s", strings.Join(command, " "), err, out)
 	}
 	return out
-}
-
-func testFIDO2Token(t *testing.T) {
-	for _, config := range []virtual.Config{
-		{},
-		{Level: virtual.CTAP20, Algorithms: []cose.Algorithm{cose.ES256}},
-		{NoClientPIN: true, Transports: []string{"usb", "nfc"}, MaxMsgSize: 2048, MaxCredentialCountInList: 3, FirmwareVersion: 0x50403},
-	} {
-		key, err := virtual.New(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := sockets[0].plugIn(t, key)
-		path := found(t).Path
-		want := fmt.Sprintf("%s: vendor=%#04x, product=%#04x", path, vendorID, productID)
-		if out := works(t, "", "/usr/bin/fido2-token", "-L"); strings.Count(out, "\n") != 1 || !strings.HasPrefix(out, want) {
-			t.Errorf("-L: %s", out)
-		}
-		compareInfo(t, path)
-		p.pullOut()
-		key.Close()
-	}
-
-	key, err := virtual.New(virtual.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer key.Close()
-	sockets[0].plugIn(t, key)
-	path := found(t).Path
-	const first = "314159"
-	change := func(from string) string { return from + "\n" + keyPIN + "\n" + keyPIN + "\n" }
-	works(t, first+"\n"+first+"\n", "/usr/bin/fido2-token", "-S", path)
-	if out, err := foreign(t, change(keyPIN), "", "/usr/bin/fido2-token", "-C", path); err == nil || !strings.Contains(out, "FIDO_ERR_PIN_INVALID") {
-		t.Errorf("changed with a wrong PIN: %v: %s", err, out)
-	}
-	if got := compareInfo(t, path)["pin retries"]; got != "7" {
-		t.Errorf("pin retries after a wrong PIN: %s", got)
-	}
-	works(t, change(first), "/usr/bin/fido2-token", "-C", path)
-	if got := compareInfo(t, path)["pin retries"]; got != "8" {
-		t.Errorf("pin retries after the right PIN: %s", got)
-	}
-	a := client(t, open(t), nothing)
-	signIn(t, a, register(t, a), 1) // with the PIN that fido2-token set
-}
-
-// compareInfo holds what fido2-token says about the key against what package
-// ctap2 says, and returns the former.
-func compareInfo(t *testing.T, path string) map[string]string {
-	t.Helper()
-	got := make(map[string]string)
-	for line := range strings.Lines(works(t, "", "/usr/bin/fido2-token", "-I", path)) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
-		got[name] = value
-	}
-	dev := open(t)
-	a := client(t, dev, nothing)
-	info := a.Info()
-	var algorithms, options, protocols []string
-	for _, algorithm := range info.Algorithms {
-		algorithms = append(algorithms, strings.ToLower(algorithm.String())+" (public-key)")
-	}
-	for name, on := range info.Options {
-		if !on {
-			name = "no" + name
-		}
-		options = append(options, name)
-	}
-	for _, protocol := range info.PINUVAuthProtocols {
-		protocols = append(protocols, fmt.Sprint(uint8(protocol)))
-	}
-	sorted := func(list []string) string {
-		slices.Sort(list)
-		return strings.Join(list, ", ")
-	}
-	got["options"] = sorted(strings.Split(got["options"], ", "))
-	want := map[string]string{
-		"proto":               "0x02",
-		"version strings":     strings.Join(info.Versions, ", "),
-		"extension strings":   strings.Join(info.Extensions, ", "),
-		"transport strings":   strings.Join(info.Transports, ", "),
-		"algorithms":          strings.Join(algorithms, ", "),
-		"aaguid":              hex.EncodeToString(info.AAGUID[:]),
-		"options":             sorted(options),
-		"pin protocols":       strings.Join(protocols, ", "),
-		"fwversion":           fmt.Sprintf("%#x", info.FirmwareVersion),
-		"maxmsgsiz":           fmt.Sprint(info.MaxMsgSize),
-		"maxcredcntlst":       fmt.Sprint(info.MaxCredentialCountInList),
-		"maxcredlen":          fmt.Sprint(info.MaxCredentialIDLength),
-		"maxlargeblob":        fmt.Sprint(info.MaxSerializedLargeBlobArray),
-		"pin change required": fmt.Sprint(info.ForcePINChange),
-	}
-	if info.MinPINLength != 0 {
-		want["minpinlen"] = fmt.Sprint(info.MinPINLength)
-	}
-	if info.RemainingDiscoverableCredentials != nil {
-		want["remaining rk(s)"] = fmt.Sprint(*info.RemainingDiscoverableCredentials)
-	}
-	for name, value := range want {
-		if got[name] != value {
-			t.Errorf("%s: fido2-token says %q, ctap2 %q", name, got[name], value)
-		}
-	}
-	if err := a.Close(); err != nil {
-		t.Error(err)
-	}
-	return got
 }
 
 // exchange runs fido2-cred or fido2-assert, which read lines and write lines. A
@@ -188,6 +80,23 @@ func write(t *testing.T, path, text string) {
 	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func parsePublicKey(t *testing.T, algorithm cose.Algorithm, text string) *cose.Key {
+	t.Helper()
+	block, _ := pem.Decode([]byte(text))
+	if block == nil {
+		t.Fatalf("no PEM: %q", text)
+	}
+	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := cose.NewKey(algorithm, parsed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
 
 func testFIDO2CredAssert(t *testing.T) {
@@ -251,22 +160,108 @@ func testFIDO2CredAssert(t *testing.T) {
 
 			// Package ctap2 signs in with what fido2-cred made, and gets the
 			// secret that fido2-assert got.
-			block, _ := pem.Decode([]byte(publicKey))
-			if block == nil {
-				t.Fatal(publicKey)
-			}
-			parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
-			if err != nil {
-				t.Fatal(err)
-			}
-			credentialKey, err := cose.NewKey(algorithm, parsed)
-			if err != nil {
-				t.Fatal(err)
-			}
-			secret := signIn(t, client(t, open(t), nothing), &ctap2.Credential{PublicKey: credentialKey}, 1)
+			credential := &ctap2.Credential{PublicKey: parsePublicKey(t, algorithm, publicKey)}
+			secret := signIn(t, client(t, open(t), nothing), credential, 1)
 			if got := asserted[len(asserted)-1]; got != base64.StdEncoding.EncodeToString(secret) {
 				t.Errorf("another hmac-secret: %q", asserted)
 			}
+		})
+	}
+}
+
+// By U2F_REGISTER and U2F_AUTHENTICATE: -u demands them, and a key of U2F alone
+// is spoken to so in any case.
+func testFIDO2CredAssertU2F(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		config  virtual.Config
+		options []string
+	}{
+		{"beside CTAP2", virtual.Config{PIN: keyPIN}, []string{"-u"}},
+		{"alone", virtual.ProfileU2F.Config(), []string{"-u"}},
+		{"alone, unasked", virtual.ProfileU2F.Config(), nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			key, err := virtual.New(test.config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer key.Close()
+			p := sockets[0].plugIn(t, key)
+			defer p.pullOut()
+			path := found(t).Path
+			run := func(input []string, command ...string) []string {
+				t.Helper()
+				output, said, err := exchange(t, input, command...)
+				if err != nil || strings.Contains(said, "PIN") {
+					t.Fatalf("%q: %v\n%s", command, err, said)
+				}
+				return output
+			}
+			device := func(program, letter string, options ...string) []string {
+				return slices.Concat([]string{"/usr/bin/" + program, letter}, test.options, options, []string{path})
+			}
+
+			clientData := base64.StdEncoding.EncodeToString(hash[:])
+			made := run([]string{clientData, "example.com", "ada", "AQ=="}, device("fido2-cred", "-M")...)
+			if len(made) != 7 || made[2] != "fido-u2f" {
+				t.Fatalf("fido2-cred made %q", made)
+			}
+			verified := run(made, "/usr/bin/fido2-cred", "-V", "es256")
+			id, publicKey := verified[0], strings.Join(verified[1:], "\n")+"\n"
+			made[0] = base64.StdEncoding.EncodeToString(make([]byte, 32)) // other client data
+			if _, said, err := exchange(t, made, "/usr/bin/fido2-cred", "-V", "es256"); err == nil {
+				t.Errorf("verified: %s", said)
+			}
+			signedIn := func(id, publicKey string) {
+				t.Helper()
+				asserted := run([]string{clientData, "example.com", id}, device("fido2-assert", "-G", "-p")...)
+				public := filepath.Join(t.TempDir(), "public")
+				write(t, public, publicKey)
+				run(asserted, "/usr/bin/fido2-assert", "-V", "-p", public, "es256")
+				asserted[0] = made[0]
+				if _, said, err := exchange(t, asserted, "/usr/bin/fido2-assert", "-V", "-p", public, "es256"); err == nil {
+					t.Errorf("verified: %s", said)
+				}
+			}
+			signedIn(id, publicKey)
+
+			// Package ctap2 signs in with what fido2-cred made, and fido2-assert
+			// with what package ctap2 makes.
+			a := client(t, open(t), nothing)
+			handle, err := base64.StdEncoding.DecodeString(id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			accounts, err := a.GetAssertion(limited(t), &ctap2.GetAssertionRequest{
+				RPID: "example.com", ClientDataHash: hash[:], UserVerification: ctap2.Discouraged,
+				AllowList: []ctap2.CredentialDescriptor{{ID: handle}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := accounts[0].Verify(parsePublicKey(t, cose.ES256, publicKey), hash[:]); err != nil {
+				t.Error(err)
+			}
+			credential, err := a.MakeCredential(limited(t), &ctap2.MakeCredentialRequest{
+				ClientDataHash: hash[:], RP: ctap2.RelyingParty{ID: "example.com"}, User: ctap2.User{ID: []byte{2}, Name: "bob"},
+				Algorithms: []cose.Algorithm{cose.ES256}, UserVerification: ctap2.Discouraged,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := a.Close(); err != nil {
+				t.Error(err)
+			}
+			public, err := credential.PublicKey.PublicKey()
+			if err != nil {
+				t.Fatal(err)
+			}
+			der, err := x509.MarshalPKIXPublicKey(public)
+			if err != nil {
+				t.Fatal(err)
+			}
+			signedIn(base64.StdEncoding.EncodeToString(credential.ID), string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
 		})
 	}
 }

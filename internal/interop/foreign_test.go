@@ -42,6 +42,9 @@ type foreignClient struct {
 	hides func(info map[string]any)
 	// takesRoot: the client verifies attestation certificates itself.
 	takesRoot bool
+	// prototypes: the client knows credential management and fingerprints by the
+	// command bytes of their prototypes alone (§6.12, §6.13).
+	prototypes bool
 }
 
 // TestLibfido2 needs Debian's libfido2-dev, pkg-config and a C compiler.
@@ -67,11 +70,14 @@ func TestLibfido2(t *testing.T) {
 		command:    []string{program},
 		algorithms: []cose.Algorithm{cose.ES256, cose.EdDSA, cose.ES384, cose.RS256},
 		hides: func(info map[string]any) {
-			delete(info, "22") // attestationFormats is younger than it
+			for member := 0x15; member <= 0x1F; member++ { // are younger than it
+				delete(info, strconv.Itoa(member))
+			}
 			if info["12"] == false {
 				delete(info, "12")
 			}
 		},
+		prototypes: true,
 	})
 }
 
@@ -110,20 +116,27 @@ func missing(t *testing.T, packages string, err error) {
 type foreignKey struct {
 	name   string
 	config virtual.Config
-	// info is how getInfo differs from that of the zero Config, by member. A
-	// nil member is absent. Options are merged likewise.
+	// info is how getInfo differs from that of the zero Config, by member.
+	// Options are merged, and absent if they are nil.
 	info map[int]any
+	// last is the last of the zero Config's members that such keys have, 0 if
+	// they have them all.
+	last int
 }
 
 // zeroInfo is the getInfo of the zero Config. The number of a member is its
 // key; byte strings are in hexadecimal.
 var zeroInfo = map[int]any{
-	0x01: []string{"FIDO_2_0", "FIDO_2_1", "FIDO_2_3"},
-	0x02: []string{"credProtect", "hmac-secret"},
+	0x01: []string{"U2F_V2", "FIDO_2_0", "FIDO_2_1", "FIDO_2_3"},
+	0x02: []string{
+		"credProtect", "credBlob", "largeBlobKey", "minPinLength", "pinComplexityPolicy",
+		"hmac-secret", "hmac-secret-mc", "thirdPartyPayment",
+	},
 	0x03: "6d8a1c521f0e4b3a9c375ed12044f6b9",
 	0x04: map[string]any{
-		"plat": false, "rk": true, "up": true, "clientPin": false,
-		"pinUvAuthToken": true, "makeCredUvNotRqd": true,
+		"plat": false, "rk": true, "up": true, "clientPin": false, "alwaysUv": false,
+		"pinUvAuthToken": true, "makeCredUvNotRqd": true, "credMgmt": true, "perCredMgmtRO": true,
+		"largeBlobs": true, "authnrCfg": true, "setMinPINLength": true,
 	},
 	0x05: 7609,
 	0x06: []int{2, 1},
@@ -131,11 +144,25 @@ var zeroInfo = map[int]any{
 	0x08: 128,
 	0x09: []string{"usb"},
 	0x0A: algorithmInfo(cose.ES256, cose.EdDSA),
+	0x0B: 4096,
 	0x0C: false,
 	0x0D: 4,
 	0x0E: 1,
+	0x0F: 32,
+	0x10: 8,
 	0x14: 25,
 	0x16: []string{"packed"},
+	0x18: false,
+	0x19: fresh(32),
+	0x1B: false,
+	0x1D: 63,
+	0x1E: fresh(32),
+	0x1F: []int{2, 3, 4},
+}
+
+// fresh is a byte string of so many bytes that is another one in each answer.
+func fresh(length int) any {
+	return []any{"fresh", length}
 }
 
 func algorithmInfo(algorithms ...cose.Algorithm) (info []any) {
@@ -151,34 +178,74 @@ var foreignKeys = []foreignKey{
 	{name: "zero Config"}, // of two and one, both clients take two in any case
 	{
 		name:   "protocol two",
-		config: virtual.Config{PINProtocols: []pin.Protocol{pin.Two}},
-		info:   map[int]any{0x06: []int{2}},
-	},
-	{
-		name:   "protocol one",
-		config: virtual.Config{PINProtocols: []pin.Protocol{pin.One}},
-		info:   map[int]any{0x06: []int{1}},
-	},
-	{
-		name:   "CTAP 2.1",
-		config: virtual.Config{Level: virtual.CTAP21},
-		info:   map[int]any{0x01: []string{"FIDO_2_0", "FIDO_2_1"}, 0x16: nil},
-	},
-	{
-		name:   "CTAP 2.0",
-		config: virtual.Config{Level: virtual.CTAP20},
+		config: virtual.Config{PINProtocols: []pin.Protocol{pin.Two}, CredentialManagementPreview: true},
 		info: map[int]any{
-			0x01: []string{"FIDO_2_0"},
-			0x02: []string{"hmac-secret"},
-			0x04: map[string]any{"pinUvAuthToken": nil, "makeCredUvNotRqd": nil},
-			0x06: []int{1},
-			0x07: nil, 0x08: nil, 0x09: nil, 0x0A: nil, 0x0C: nil, 0x0D: nil, 0x0E: nil, 0x14: nil, 0x16: nil,
+			0x01: []string{"U2F_V2", "FIDO_2_0", "FIDO_2_1_PRE", "FIDO_2_1", "FIDO_2_3"},
+			0x04: map[string]any{"credentialMgmtPreview": true},
+			0x06: []int{2},
 		},
 	},
 	{
-		name:   "fingerprint",
-		config: virtual.Config{BuiltInUV: virtual.UVConfigured},
-		info:   map[int]any{0x04: map[string]any{"uv": true}, 0x11: 3, 0x12: 2},
+		name: "protocol one, fingerprint",
+		config: virtual.Config{
+			PINProtocols: []pin.Protocol{pin.One}, CredentialManagementPreview: true,
+			BuiltInUV: virtual.UVConfigured, BioEnrollmentPreview: true,
+		},
+		info: map[int]any{
+			0x01: []string{"U2F_V2", "FIDO_2_0", "FIDO_2_1_PRE", "FIDO_2_1", "FIDO_2_3"},
+			0x04: map[string]any{
+				"credentialMgmtPreview": true, "uv": true, "bioEnroll": true, "uvBioEnroll": true, "uvAcfg": true,
+				"userVerificationMgmtPreview": true,
+			},
+			0x06: []int{1}, 0x11: 3, 0x12: 2, 0x17: 0,
+		},
+	},
+	{
+		name: "CTAP 2.1, fingerprint",
+		config: virtual.Config{
+			Level: virtual.CTAP21, CredentialManagementPreview: true, EnterpriseAttestation: true,
+			BuiltInUV: virtual.UVConfigured, BioEnrollmentPreview: true, FingerprintSamples: 6,
+			MaxRPIDsForSetMinPINLength: 1,
+		},
+		info: map[int]any{
+			0x01: []string{"U2F_V2", "FIDO_2_0", "FIDO_2_1_PRE", "FIDO_2_1"},
+			0x02: []string{"credProtect", "credBlob", "largeBlobKey", "minPinLength", "hmac-secret"},
+			0x04: map[string]any{
+				"credentialMgmtPreview": true, "perCredMgmtRO": nil, "ep": false,
+				"uv": true, "bioEnroll": true, "uvBioEnroll": true, "uvAcfg": true, "userVerificationMgmtPreview": true,
+			},
+			0x10: 1, 0x11: 3, 0x12: 2,
+		},
+		last: 0x14,
+	},
+	{
+		name:   "CTAP 2.1-PRE, fingerprint",
+		config: virtual.Config{Level: virtual.CTAP21PRE, BuiltInUV: virtual.UVConfigured},
+		info: map[int]any{
+			0x01: []string{"U2F_V2", "FIDO_2_0", "FIDO_2_1_PRE"},
+			0x02: []string{"credProtect", "hmac-secret"},
+			0x04: map[string]any{
+				"alwaysUv": nil, "pinUvAuthToken": nil, "makeCredUvNotRqd": nil, "credMgmt": nil, "perCredMgmtRO": nil,
+				"largeBlobs": nil, "authnrCfg": nil, "setMinPINLength": nil,
+				"credentialMgmtPreview": true, "uv": true, "userVerificationMgmtPreview": true,
+			},
+			0x06: []int{1},
+		},
+		last: 0x0A,
+	},
+	{
+		name:   "CTAP 2.0",
+		config: virtual.Config{Level: virtual.CTAP20, NoU2F: true},
+		info: map[int]any{
+			0x01: []string{"FIDO_2_0"},
+			0x02: []string{"hmac-secret"},
+			0x04: map[string]any{
+				"alwaysUv": nil, "pinUvAuthToken": nil, "makeCredUvNotRqd": nil, "credMgmt": nil, "perCredMgmtRO": nil,
+				"largeBlobs": nil, "authnrCfg": nil, "setMinPINLength": nil,
+			},
+			0x06: []int{1},
+		},
+		last: 0x06,
 	},
 	{
 		name:   "many algorithms, self attestation",
@@ -188,15 +255,22 @@ var foreignKeys = []foreignKey{
 	{
 		name: "other numbers, no attestation",
 		config: virtual.Config{
-			AAGUID:                   [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
-			FirmwareVersion:          0x0102030405,
-			Transports:               []string{"nfc", "usb"},
-			Attestation:              virtual.AttestationNone,
-			MaxMsgSize:               1200,
-			MaxCredentialCountInList: 3,
-			MaxCredentialIDLength:    200,
-			Credentials:              20,
-			MinPINLength:             6,
+			AAGUID:                      [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+			FirmwareVersion:             0x0102030405,
+			Transports:                  []string{"nfc", "usb"},
+			Attestation:                 virtual.AttestationNone,
+			MaxMsgSize:                  1200,
+			MaxCredentialCountInList:    3,
+			MaxCredentialIDLength:       200,
+			Credentials:                 20,
+			MaxSerializedLargeBlobArray: 5000,
+			MaxCredBlobLength:           33,
+			MinPINLength:                6,
+			MaxPINLength:                60,
+			PINComplexityPolicyURL:      "https://example.com/pin",
+			MaxRPIDsForSetMinPINLength:  2,
+			VendorConfigCommands:        []uint64{5},
+			TransportsForReset:          []string{"usb"},
 
 			UVRequiredForNonDiscoverable: true,
 		},
@@ -207,33 +281,39 @@ var foreignKeys = []foreignKey{
 			0x07: 3,
 			0x08: 200,
 			0x09: []string{"nfc", "usb"},
+			0x0B: 5000,
 			0x0D: 6,
 			0x0E: 0x0102030405,
+			0x0F: 33,
+			0x10: 2,
 			0x14: 20,
+			0x15: []int{5},
 			0x16: []string{"none"},
+			0x1A: []string{"usb"},
+			0x1C: hex.EncodeToString([]byte("https://example.com/pin")),
+			0x1D: 60,
+			0x1F: []int{2, 3, 4, 255},
 		},
 	},
+	{name: "U2F alone", config: virtual.Config{Level: virtual.CTAP1}},
 }
 
 // wantInfo returns the getInfo of a key, as JSON has it.
 func (k *foreignKey) wantInfo(t *testing.T) map[string]any {
 	want := make(map[string]any)
 	for member, value := range zeroInfo {
-		want[strconv.Itoa(member)] = value
+		if k.last == 0 || member <= k.last {
+			want[strconv.Itoa(member)] = value
+		}
 	}
 	for member, value := range k.info {
 		name := strconv.Itoa(member)
-		options, ok := value.(map[string]any)
-		switch {
-		case value == nil:
-			delete(want, name)
-		case ok:
+		want[name] = value
+		if options, ok := value.(map[string]any); ok {
 			merged := maps.Clone(zeroInfo[member].(map[string]any))
 			maps.Copy(merged, options)
 			maps.DeleteFunc(merged, func(_ string, v any) bool { return v == nil })
 			want[name] = merged
-		default:
-			want[name] = value
 		}
 	}
 	data, err := json.Marshal(want)
@@ -251,8 +331,12 @@ func decodeObject(t *testing.T, data []byte) (object map[string]any) {
 	return object
 }
 
-// steps are what the programs do with a key and the algorithms, in order.
-func (k *foreignKey) steps(algorithms []cose.Algorithm) []string {
+// steps are what the client's program does with a key and the algorithms, in
+// order.
+func (k *foreignKey) steps(t *testing.T, client foreignClient, algorithms []cose.Algorithm) []string {
+	if k.config.Level == virtual.CTAP1 {
+		return []string{"open", "U2F"}
+	}
 	steps := []string{"open", "getInfo", "set PIN"}
 	for _, verb := range []string{"register", "sign in"} {
 		for _, alg := range algorithms {
@@ -264,8 +348,27 @@ func (k *foreignKey) steps(algorithms []cose.Algorithm) []string {
 	}
 	steps = append(steps, "hmac-secret", "wrong PIN", "PIN_AUTH_BLOCKED", "three accounts", "change PIN",
 		"excludeList", "allowList", "without touch", "selection", "cancel")
-	if k.config.BuiltInUV == virtual.UVConfigured {
-		steps = append(steps, "built-in user verification")
+	options := k.wantInfo(t)["4"].(map[string]any)
+	credMgmt, bioEnroll := "credMgmt", "bioEnroll"
+	if client.prototypes || k.config.Level == virtual.CTAP21PRE {
+		credMgmt, bioEnroll = "credentialMgmtPreview", "userVerificationMgmtPreview"
+	}
+	for _, step := range []struct {
+		name string
+		on   bool
+	}{
+		{"credential management", options[credMgmt] == true},
+		{"fingerprints", options[bioEnroll] == true},
+		{"built-in user verification", options["uv"] == true},
+		{"large blobs", options["largeBlobs"] == true},
+		{"credBlob", options["largeBlobs"] == true}, // the one comes with the other here
+		{"U2F", !k.config.NoU2F},
+		{"enterprise attestation", options["ep"] == false}, // off, that is
+		{"config", options["authnrCfg"] == true},
+	} {
+		if step.on {
+			steps = append(steps, step.name)
+		}
 	}
 	return append(steps, "reset")
 }
@@ -286,14 +389,14 @@ func testForeignClient(t *testing.T, client foreignClient) {
 	for _, k := range foreignKeys {
 		t.Run(k.name, func(t *testing.T) {
 			algorithms := k.config.Algorithms
-			if algorithms == nil {
+			if algorithms == nil && k.config.Level != virtual.CTAP1 {
 				algorithms = []cose.Algorithm{cose.ES256, cose.EdDSA}
 			}
 			algorithms = slices.DeleteFunc(slices.Clone(algorithms), func(alg cose.Algorithm) bool {
 				return !slices.Contains(client.algorithms, alg)
 			})
 			root, steps := client.run(t, &k, algorithms)
-			want := k.steps(algorithms)
+			want := k.steps(t, client, algorithms)
 			for i, name := range want {
 				t.Run(name, func(t *testing.T) {
 					if i >= len(steps) || steps[i].Step != name {
@@ -329,22 +432,27 @@ func (client *foreignClient) checkStep(t *testing.T, k *foreignKey, root *x509.C
 		if step.Attestation != want {
 			t.Errorf("attestation is %q, want %q", step.Attestation, want)
 		}
-		if want == "basic" && !client.takesRoot {
-			verifyIssuer(t, root, step.X5C)
-		}
+	case step.Step == "U2F" && step.Attestation != "basic":
+		t.Errorf("attestation is %q", step.Attestation)
+	}
+	if step.Attestation == "basic" && !client.takesRoot {
+		verifyIssuer(t, root, step.X5C)
 	}
 	if step.Protocol != 0 {
-		want := pin.Two
-		if k.config.Level == virtual.CTAP20 || slices.Equal(k.config.PINProtocols, []pin.Protocol{pin.One}) {
-			want = pin.One
+		want := 1.0 // if there is no other
+		for _, protocol := range k.wantInfo(t)["6"].([]any) {
+			want = max(want, protocol.(float64))
 		}
 		if step.Protocol != int(want) {
-			t.Errorf("it went by protocol %d, want %d", step.Protocol, want)
+			t.Errorf("it went by protocol %d, want %v", step.Protocol, want)
 		}
 	}
 }
 
 func verifyIssuer(t *testing.T, root *x509.Certificate, x5c string) {
+	if root == nil {
+		t.Fatal("a certificate from a key that has no root")
+	}
 	der, err := hex.DecodeString(x5c)
 	if err != nil {
 		t.Fatal(err)
@@ -431,6 +539,8 @@ func (client *foreignClient) run(t *testing.T, k *foreignKey, algorithms []cose.
 			key.SetVerification(virtual.Refuse)
 		case "right finger":
 			key.SetVerification(virtual.Touch)
+		case "clumsy finger":
+			key.SetFinger(virtual.Samples(virtual.SampleTooFast))
 		default:
 			t.Errorf("the program asks for %q", step.Ask)
 		}

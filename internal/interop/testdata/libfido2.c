@@ -1,13 +1,14 @@
 /*
  * A platform and its relying parties on libfido2, for foreign_test.go.
  *
- *	libfido2 SOCKET ALGORITHM...
+ *	libfido2 SOCKET [ALGORITHM ALGORITHM...]
  *
  * The key is at the other end of a SOCK_SEQPACKET socket, one report of 64
  * bytes per packet. The algorithms are COSE numbers; a credential is made with
- * each. Every step writes one line to stdout, a JSON object with the name of
- * the step and, if it failed, what went wrong. A line {"ask": …} asks the
- * person at the key for something; the answer is a line on stdin.
+ * each. Without any, the key has to be one of U2F alone. Every step writes one
+ * line to stdout, a JSON object with the name of the step and, if it failed,
+ * what went wrong. A line {"ask": …} asks the person at the key for something;
+ * the answer is a line on stdin.
  *
  * The relying party's checks are libfido2's own: fido_cred_verify and
  * fido_assert_verify look at the RP ID hash, the flags that were asked for, the
@@ -26,6 +27,9 @@
 #include <unistd.h>
 
 #include <fido.h>
+#include <fido/bio.h>
+#include <fido/config.h>
+#include <fido/credman.h>
 #include <fido/eddsa.h>
 #include <fido/es256.h>
 #include <fido/es384.h>
@@ -33,6 +37,7 @@
 
 static const char first_pin[] = "271828";
 static const char second_pin[] = "сова-6022";
+static const char third_pin[] = "2718281828";
 static const char wrong_pin[] = "000000";
 
 static const char *path;
@@ -193,16 +198,44 @@ power_cycle(void)
 /* What the key says of itself. */
 
 static bool
-option(const char *name)
+has_option(const char *name, bool *value)
 {
 	AUTO(fido_cbor_info) info = fido_cbor_info_new();
 
 	if (fido_dev_get_cbor_info(dev, info) != FIDO_OK)
 		return false;
 	for (size_t i = 0; i < fido_cbor_info_options_len(info); i++)
-		if (strcmp(fido_cbor_info_options_name_ptr(info)[i], name) == 0)
-			return fido_cbor_info_options_value_ptr(info)[i];
+		if (strcmp(fido_cbor_info_options_name_ptr(info)[i], name) == 0) {
+			*value = fido_cbor_info_options_value_ptr(info)[i];
+			return true;
+		}
 	return false;
+}
+
+static bool
+option(const char *name)
+{
+	bool value;
+
+	return has_option(name, &value) && value;
+}
+
+/* Numbers that a key lacks are 0. */
+static uint64_t
+number(uint64_t (*of)(const fido_cbor_info_t *))
+{
+	AUTO(fido_cbor_info) info = fido_cbor_info_new();
+
+	return fido_dev_get_cbor_info(dev, info) == FIDO_OK ? of(info) : 0;
+}
+
+static bool
+new_pin_required(void)
+{
+	AUTO(fido_cbor_info) info = fido_cbor_info_new();
+
+	return fido_dev_get_cbor_info(dev, info) == FIDO_OK &&
+	    fido_cbor_info_new_pin_required(info);
 }
 
 static int
@@ -234,6 +267,8 @@ struct registration {
 	fido_opt_t uv; /* with a PIN: true */
 	int extensions;
 	int protection;
+	const unsigned char *blob; /* credBlob */
+	size_t blob_len;
 	const fido_cred_t *exclude;
 };
 
@@ -266,6 +301,9 @@ enroll(fido_cred_t **cred, const struct registration *r)
 	if (r->protection != 0 &&
 	    (s = fido_cred_set_prot(*cred, r->protection)) != FIDO_OK)
 		return s;
+	if (r->blob != NULL &&
+	    (s = fido_cred_set_blob(*cred, r->blob, r->blob_len)) != FIDO_OK)
+		return s;
 	if (r->exclude != NULL &&
 	    ((s = fido_cred_exclude(*cred, unknown_id, sizeof(unknown_id))) != FIDO_OK ||
 	    (s = fido_cred_exclude(*cred, fido_cred_id_ptr(r->exclude),
@@ -283,6 +321,7 @@ struct sign_in {
 	fido_opt_t uv; /* with a PIN: true */
 	const fido_cred_t *allow[2];
 	bool allow_unknown; /* in front of them */
+	int extensions;
 	const unsigned char *salt;
 	size_t salt_len;
 };
@@ -301,7 +340,8 @@ sign(fido_assert_t **assert, const struct sign_in *r)
 	    (s = fido_assert_set_rp(*assert, r->rp)) != FIDO_OK ||
 	    (s = fido_assert_set_up(*assert, r->up)) != FIDO_OK ||
 	    (s = fido_assert_set_uv(*assert,
-	        r->pin != NULL ? FIDO_OPT_TRUE : r->uv)) != FIDO_OK)
+	        r->pin != NULL ? FIDO_OPT_TRUE : r->uv)) != FIDO_OK ||
+	    (s = fido_assert_set_extensions(*assert, r->extensions)) != FIDO_OK)
 		return s;
 	if (r->allow_unknown &&
 	    (s = fido_assert_allow_cred(*assert, unknown_id, sizeof(unknown_id))) != FIDO_OK)
@@ -311,8 +351,7 @@ sign(fido_assert_t **assert, const struct sign_in *r)
 		    fido_cred_id_len(r->allow[i]))) != FIDO_OK)
 			return s;
 	if (r->salt != NULL &&
-	    ((s = fido_assert_set_extensions(*assert, FIDO_EXT_HMAC_SECRET)) != FIDO_OK ||
-	    (s = fido_assert_set_hmac_salt(*assert, r->salt, r->salt_len)) != FIDO_OK))
+	    (s = fido_assert_set_hmac_salt(*assert, r->salt, r->salt_len)) != FIDO_OK)
 		return s;
 	return fido_dev_get_assert(dev, *assert, r->pin);
 }
@@ -377,6 +416,16 @@ open_step(void)
 	CHECK(fido_dev_flags(dev) & FIDO_CAP_CBOR);
 	/* Without it, libfido2 took the key for a U2F key. */
 	CHECK(fido_dev_is_fido2(dev));
+	return true;
+}
+
+static bool
+open_u2f(void)
+{
+	CHECK(open_key());
+	CHECK(fido_dev_protocol(dev) == 2);
+	CHECK((fido_dev_flags(dev) & (FIDO_CAP_CBOR | FIDO_CAP_NMSG)) == 0);
+	CHECK(!fido_dev_is_fido2(dev));
 	return true;
 }
 
@@ -489,6 +538,16 @@ protection(const struct account *a)
 }
 
 static bool
+attested(const fido_cred_t *cred)
+{
+	/* It does not ask who issued the certificate; the test does. */
+	fprintf(line, ",\"attestation\":\"basic\",\"x5c\":");
+	put_hex(fido_cred_x5c_ptr(cred), fido_cred_x5c_len(cred));
+	EXPECT(FIDO_OK, fido_cred_verify(cred));
+	return true;
+}
+
+static bool
 register_account(struct account *a)
 {
 	AUTO(fido_cbor_info) info = fido_cbor_info_new();
@@ -517,11 +576,7 @@ register_account(struct account *a)
 		EXPECT(FIDO_OK, fido_cred_verify_self(a->cred));
 		return true;
 	}
-	/* It does not ask who issued the certificate; the test does. */
-	fprintf(line, ",\"attestation\":\"basic\",\"x5c\":");
-	put_hex(fido_cred_x5c_ptr(a->cred), fido_cred_x5c_len(a->cred));
-	EXPECT(FIDO_OK, fido_cred_verify(a->cred));
-	return true;
+	return attested(a->cred);
 }
 
 static bool
@@ -583,7 +638,8 @@ hmac_output(unsigned char *output, const unsigned char *salt, size_t n,
 	AUTO(fido_assert) assert = NULL;
 
 	EXPECT(FIDO_OK, SIGN(&assert, .rp = accounts[0].rp, .pin = pin,
-	    .allow = { accounts[0].cred }, .salt = salt, .salt_len = n));
+	    .allow = { accounts[0].cred }, .extensions = FIDO_EXT_HMAC_SECRET,
+	    .salt = salt, .salt_len = n));
 	VERIFIED(assert, 0, accounts[0].cred);
 	CHECK(fido_assert_flags(assert, 0) & CTAP_AUTHDATA_EXT_DATA);
 	CHECK(fido_assert_hmac_secret_len(assert, 0) == n);
@@ -714,6 +770,9 @@ three_accounts(void)
 	VERIFIED(assert, 0, again);
 	VERIFIED(assert, 1, several_creds[2]);
 	VERIFIED(assert, 2, several_creds[1]);
+	fido_cred_free(&several_creds[0]);
+	several_creds[0] = again;
+	again = NULL;
 	return true;
 }
 
@@ -821,6 +880,7 @@ without_touch(void)
 	/* §12.7: no secret without a touch. */
 	EXPECT(FIDO_ERR_UNSUPPORTED_OPTION, SIGN(&assert, .rp = listed,
 	    .up = FIDO_OPT_FALSE, .allow = { listed_cred },
+	    .extensions = FIDO_EXT_HMAC_SECRET,
 	    .salt = salt, .salt_len = sizeof(salt)));
 	CHECK(touch_needed == before);
 	return true;
@@ -885,7 +945,13 @@ built_in_uv(void)
 	    (CTAP_AUTHDATA_USER_PRESENT | CTAP_AUTHDATA_USER_VERIFIED));
 
 	CHECK(ask("wrong finger"));
-	EXPECT(FIDO_ERR_UV_INVALID, SIGN(&assert, .rp = rp, .uv = FIDO_OPT_TRUE));
+	/* Without permissions there is no token but for the PIN. */
+	if (fido_dev_supports_permissions(dev))
+		EXPECT(FIDO_ERR_UV_INVALID, SIGN(&assert, .rp = rp,
+		    .uv = FIDO_OPT_TRUE));
+	else
+		EXPECT(FIDO_ERR_PIN_REQUIRED, SIGN(&assert, .rp = rp,
+		    .uv = FIDO_OPT_TRUE));
 	EXPECT(FIDO_OK, fido_dev_get_uv_retry_count(dev, &n));
 	CHECK(n < left);
 	CHECK(ask("right finger"));
@@ -893,6 +959,434 @@ built_in_uv(void)
 	VERIFIED(assert, 0, cred);
 	EXPECT(FIDO_OK, fido_dev_get_uv_retry_count(dev, &n));
 	CHECK(n == left);
+	return true;
+}
+
+/* A credential and its account as the key lists them. */
+static bool
+listed_as(const fido_credman_rk_t *rks, const fido_cred_t *cred,
+    const char *name, const char *display)
+{
+	for (size_t i = 0; i < fido_credman_rk_count(rks); i++) {
+		const fido_cred_t *rk = fido_credman_rk(rks, i);
+
+		if (!same(fido_cred_id_ptr(rk), fido_cred_id_len(rk),
+		    fido_cred_id_ptr(cred), fido_cred_id_len(cred)))
+			continue;
+		CHECK(same(fido_cred_user_id_ptr(rk), fido_cred_user_id_len(rk),
+		    fido_cred_user_id_ptr(cred), fido_cred_user_id_len(cred)));
+		CHECK(same_string(fido_cred_user_name(rk), name));
+		CHECK(same_string(fido_cred_display_name(rk), display));
+		CHECK(fido_cred_type(rk) == fido_cred_type(cred));
+		CHECK(same(fido_cred_pubkey_ptr(rk), fido_cred_pubkey_len(rk),
+		    fido_cred_pubkey_ptr(cred), fido_cred_pubkey_len(cred)));
+		CHECK(fido_cred_prot(rk) == (fido_cred_prot(cred) != 0 ?
+		    fido_cred_prot(cred) : FIDO_CRED_PROT_UV_OPTIONAL));
+		return true;
+	}
+	return wrong("not listed");
+}
+
+#define LISTED_AS(rks, cred, name, display) do { \
+	if (!listed_as(rks, cred, name, display)) \
+		return false; \
+} while (0)
+
+/* What the key keeps is listed, renamed and deleted. */
+static bool
+credential_management(void)
+{
+	AUTO(fido_credman_metadata) metadata = fido_credman_metadata_new();
+	AUTO(fido_credman_rp) rps = fido_credman_rp_new();
+	AUTO(fido_credman_rk) rks = fido_credman_rk_new();
+	AUTO(fido_cred) renamed = fido_cred_new();
+	AUTO(fido_assert) assert = NULL;
+	const fido_cred_t *cred = several_creds[1];
+	uint64_t existing, remaining;
+	unsigned seen = 0;
+
+	EXPECT(FIDO_ERR_PIN_INVALID,
+	    fido_credman_get_dev_metadata(dev, metadata, wrong_pin));
+	EXPECT(FIDO_OK, fido_credman_get_dev_metadata(dev, metadata, first_pin));
+	existing = fido_credman_rk_existing(metadata);
+	remaining = fido_credman_rk_remaining(metadata);
+	CHECK(existing == account_count + 3);
+	CHECK(room() < 0 || remaining == (uint64_t)room());
+
+	EXPECT(FIDO_OK, fido_credman_get_dev_rp(dev, rps, first_pin));
+	CHECK(fido_credman_rp_count(rps) == account_count + 1);
+	for (size_t i = 0; i <= account_count; i++)
+		for (size_t j = 0; j <= account_count; j++) {
+			const char *rp = j < account_count ? accounts[j].rp : several;
+			const fido_cred_t *of = j < account_count ?
+			    accounts[j].cred : several_creds[0];
+
+			if (!same_string(fido_credman_rp_id(rps, i), rp))
+				continue;
+			/* Authenticator data begins with it. */
+			CHECK(same(fido_credman_rp_id_hash_ptr(rps, i),
+			    fido_credman_rp_id_hash_len(rps, i),
+			    fido_cred_authdata_raw_ptr(of), 32));
+			seen |= 1U << j;
+		}
+	CHECK(seen == (1U << (account_count + 1)) - 1);
+
+	for (size_t i = 0; i < account_count; i++) {
+		const struct account *a = &accounts[i];
+
+		EXPECT(FIDO_OK, fido_credman_get_dev_rk(dev, a->rp, rks, first_pin));
+		CHECK(fido_credman_rk_count(rks) == 1);
+		LISTED_AS(rks, a->cred, "ada@example.com", "ada Ångström");
+	}
+	EXPECT(FIDO_ERR_NO_CREDENTIALS,
+	    fido_credman_get_dev_rk(dev, "empty.example.com", rks, first_pin));
+	EXPECT(FIDO_OK, fido_credman_get_dev_rk(dev, several, rks, first_pin));
+	CHECK(fido_credman_rk_count(rks) == 3);
+	LISTED_AS(rks, several_creds[0], "ada@example.com", "ada Ångström");
+	LISTED_AS(rks, several_creds[1], "grace@example.com", "grace Ångström");
+	LISTED_AS(rks, several_creds[2], "mary@example.com", "mary Ångström");
+
+	/* The prototype alone cannot rename. */
+	EXPECT(FIDO_OK, fido_cred_set_id(renamed, fido_cred_id_ptr(cred),
+	    fido_cred_id_len(cred)));
+	EXPECT(FIDO_OK, fido_cred_set_user(renamed, fido_cred_user_id_ptr(cred),
+	    fido_cred_user_id_len(cred), "hopper@example.com", "Grace Hopper", NULL));
+	if (option("credMgmt")) {
+		EXPECT(FIDO_OK, fido_credman_set_dev_rk(dev, renamed, first_pin));
+		EXPECT(FIDO_OK, fido_credman_get_dev_rk(dev, several, rks, first_pin));
+		LISTED_AS(rks, cred, "hopper@example.com", "Grace Hopper");
+		LISTED_AS(rks, several_creds[2], "mary@example.com", "mary Ångström");
+	} else {
+		EXPECT(FIDO_ERR_INVALID_PARAMETER,
+		    fido_credman_set_dev_rk(dev, renamed, first_pin));
+	}
+
+	EXPECT(FIDO_OK, fido_credman_del_dev_rk(dev, fido_cred_id_ptr(cred),
+	    fido_cred_id_len(cred), first_pin));
+	EXPECT(FIDO_ERR_NO_CREDENTIALS, fido_credman_del_dev_rk(dev,
+	    fido_cred_id_ptr(cred), fido_cred_id_len(cred), first_pin));
+	EXPECT(FIDO_OK, fido_credman_get_dev_rk(dev, several, rks, first_pin));
+	CHECK(fido_credman_rk_count(rks) == 2);
+	LISTED_AS(rks, several_creds[2], "mary@example.com", "mary Ångström");
+	EXPECT(FIDO_ERR_NO_CREDENTIALS, SIGN(&assert, .rp = several,
+	    .pin = first_pin, .allow = { cred }));
+	EXPECT(FIDO_OK, fido_credman_get_dev_metadata(dev, metadata, first_pin));
+	CHECK(fido_credman_rk_existing(metadata) == existing - 1);
+	CHECK(fido_credman_rk_remaining(metadata) == remaining + 1);
+	return true;
+}
+
+/* The fingerprints of the key by their names, NULL where they have none. */
+static bool
+enrolled(const char *a, const char *b)
+{
+	AUTO(fido_bio_template_array) templates = fido_bio_template_array_new();
+	const char *want[] = { a, b };
+
+	EXPECT(FIDO_OK, fido_bio_dev_get_template_array(dev, templates, first_pin));
+	CHECK(fido_bio_template_array_count(templates) == 2);
+	for (size_t i = 0; i < 2; i++) {
+		const char *name =
+		    fido_bio_template_name(fido_bio_template(templates, i));
+
+		CHECK(name == want[i] || same_string(name, want[i]));
+	}
+	return true;
+}
+
+/* Of the samples of a clumsy finger the first is no good. */
+static bool
+enroll_finger(fido_bio_template_t *template, uint8_t samples, bool clumsy)
+{
+	AUTO(fido_bio_enroll) enroll = fido_bio_enroll_new();
+
+	CHECK(!clumsy || ask("clumsy finger"));
+	EXPECT(FIDO_OK, fido_bio_dev_enroll_begin(dev, template, enroll, 10000,
+	    first_pin));
+	if (clumsy) {
+		CHECK(fido_bio_enroll_last_status(enroll) ==
+		    FIDO_BIO_ENROLL_FP_TOO_FAST);
+		CHECK(fido_bio_enroll_remaining_samples(enroll) == samples);
+	}
+	for (int left = clumsy ? samples : samples - 1; left > 0; left--) {
+		EXPECT(FIDO_OK, fido_bio_dev_enroll_continue(dev, template,
+		    enroll, 10000));
+		CHECK(fido_bio_enroll_last_status(enroll) ==
+		    FIDO_BIO_ENROLL_FP_GOOD);
+		CHECK(fido_bio_enroll_remaining_samples(enroll) == left - 1);
+	}
+	CHECK(fido_bio_enroll_remaining_samples(enroll) == 0);
+	return true;
+}
+
+/* The key comes with one finger enrolled, and has one when this is over. */
+static bool
+fingerprints(void)
+{
+	AUTO(fido_bio_info) info = fido_bio_info_new();
+	AUTO(fido_bio_template_array) templates = fido_bio_template_array_new();
+	AUTO(fido_bio_template) thumb = fido_bio_template_new();
+	AUTO(fido_bio_template) given_up = fido_bio_template_new();
+	AUTO(fido_bio_template) last = fido_bio_template_new();
+	AUTO(fido_bio_enroll) enroll = fido_bio_enroll_new();
+	const fido_bio_template_t *first;
+	uint8_t samples;
+
+	EXPECT(FIDO_OK, fido_bio_dev_get_info(dev, info));
+	CHECK(fido_bio_info_type(info) == 1); /* touch */
+	samples = fido_bio_info_max_samples(info);
+	CHECK(samples > 1);
+	EXPECT(FIDO_ERR_PIN_INVALID,
+	    fido_bio_dev_get_template_array(dev, templates, wrong_pin));
+	EXPECT(FIDO_OK,
+	    fido_bio_dev_get_template_array(dev, templates, first_pin));
+	CHECK(fido_bio_template_array_count(templates) == 1);
+	first = fido_bio_template(templates, 0);
+
+	if (!enroll_finger(thumb, samples, true) || !enrolled(NULL, NULL))
+		return false;
+	EXPECT(FIDO_OK, fido_bio_template_set_name(thumb, "left thumb"));
+	EXPECT(FIDO_OK, fido_bio_dev_set_template_name(dev, thumb, first_pin));
+	if (!enrolled(NULL, "left thumb"))
+		return false;
+
+	EXPECT(FIDO_OK, fido_bio_dev_enroll_begin(dev, given_up, enroll, 10000,
+	    first_pin));
+	EXPECT(FIDO_OK, fido_bio_dev_enroll_cancel(dev));
+	EXPECT(FIDO_ERR_INVALID_OPTION,
+	    fido_bio_dev_enroll_continue(dev, given_up, enroll, 10000));
+	if (!enrolled(NULL, "left thumb"))
+		return false;
+
+	/* Without any it cannot verify its user. */
+	EXPECT(FIDO_OK, fido_bio_dev_enroll_remove(dev, first, first_pin));
+	EXPECT(FIDO_ERR_INVALID_OPTION,
+	    fido_bio_dev_enroll_remove(dev, first, first_pin));
+	CHECK(option("uv"));
+	EXPECT(FIDO_OK, fido_bio_dev_enroll_remove(dev, thumb, first_pin));
+	CHECK(!option("uv"));
+	EXPECT(FIDO_ERR_INVALID_OPTION,
+	    fido_bio_dev_get_template_array(dev, templates, first_pin));
+	if (!enroll_finger(last, samples, false))
+		return false;
+	CHECK(option("uv"));
+	return true;
+}
+
+static bool
+blob_is(const fido_cred_t *cred, const unsigned char *want, size_t n)
+{
+	unsigned char *blob = NULL;
+	size_t len = 0;
+	bool is;
+
+	EXPECT(FIDO_OK, fido_dev_largeblob_get(dev, fido_cred_largeblob_key_ptr(cred),
+	    fido_cred_largeblob_key_len(cred), &blob, &len));
+	is = same(blob, len, want, n);
+	free(blob);
+	CHECK(is);
+	return true;
+}
+
+static int
+set_blob(const fido_cred_t *cred, const unsigned char *blob, size_t n)
+{
+	return fido_dev_largeblob_set(dev, fido_cred_largeblob_key_ptr(cred),
+	    fido_cred_largeblob_key_len(cred), blob, n, first_pin);
+}
+
+static bool
+large_blobs(void)
+{
+	static const char rp[] = "blob.example.com";
+	static unsigned char noise[3000], zeros[100000];
+	AUTO(fido_cred) a = NULL;
+	AUTO(fido_cred) b = NULL;
+	AUTO(fido_assert) assert = NULL;
+	unsigned char *blob = NULL;
+	size_t len;
+
+	CHECK(getrandom(noise, sizeof(noise), 0) == sizeof(noise));
+	EXPECT(FIDO_OK, ENROLL(&a, .rp = rp, .user = "ada", .pin = first_pin,
+	    .rk = FIDO_OPT_TRUE, .extensions = FIDO_EXT_LARGEBLOB_KEY));
+	EXPECT(FIDO_OK, ENROLL(&b, .rp = rp, .user = "bob", .pin = first_pin,
+	    .rk = FIDO_OPT_TRUE, .extensions = FIDO_EXT_LARGEBLOB_KEY));
+	CHECK(fido_cred_largeblob_key_len(a) == 32);
+	CHECK(!same(fido_cred_largeblob_key_ptr(a), 32, fido_cred_largeblob_key_ptr(b), 32));
+	EXPECT(FIDO_OK, SIGN(&assert, .rp = rp, .allow = { a },
+	    .extensions = FIDO_EXT_LARGEBLOB_KEY));
+	VERIFIED(assert, 0, a);
+	CHECK(same(fido_assert_largeblob_key_ptr(assert, 0),
+	    fido_assert_largeblob_key_len(assert, 0),
+	    fido_cred_largeblob_key_ptr(a), fido_cred_largeblob_key_len(a)));
+
+	EXPECT(FIDO_ERR_NOTFOUND, fido_dev_largeblob_get(dev,
+	    fido_cred_largeblob_key_ptr(a), 32, &blob, &len));
+	EXPECT(FIDO_OK, set_blob(a, noise, sizeof(noise)));
+	EXPECT(FIDO_OK, set_blob(b, zeros, sizeof(zeros)));
+	if (!blob_is(a, noise, sizeof(noise)) || !blob_is(b, zeros, sizeof(zeros)))
+		return false;
+	EXPECT(FIDO_ERR_LARGEBLOB_STORAGE_FULL, set_blob(b, noise, sizeof(noise)));
+	EXPECT(FIDO_OK, set_blob(a, noise, 100));
+	EXPECT(FIDO_OK, set_blob(b, noise, sizeof(noise)));
+	if (!blob_is(a, noise, 100) || !blob_is(b, noise, sizeof(noise)))
+		return false;
+	EXPECT(FIDO_OK, fido_dev_largeblob_remove(dev, fido_cred_largeblob_key_ptr(a), 32,
+	    first_pin));
+	EXPECT(FIDO_ERR_NOTFOUND, fido_dev_largeblob_get(dev,
+	    fido_cred_largeblob_key_ptr(a), 32, &blob, &len));
+	return blob_is(b, noise, sizeof(noise));
+}
+
+static bool
+cred_blob(void)
+{
+	static const char rp[] = "credblob.example.com";
+	unsigned char blob[32];
+	AUTO(fido_cred) cred = NULL;
+	AUTO(fido_assert) assert = NULL;
+
+	CHECK(getrandom(blob, sizeof(blob), 0) == sizeof(blob));
+	EXPECT(FIDO_OK, ENROLL(&cred, .rp = rp, .user = "ada", .pin = first_pin,
+	    .rk = FIDO_OPT_TRUE, .extensions = FIDO_EXT_CRED_BLOB,
+	    .blob = blob, .blob_len = sizeof(blob)));
+	CHECK(fido_cred_flags(cred) & CTAP_AUTHDATA_EXT_DATA);
+	EXPECT(FIDO_OK, SIGN(&assert, .rp = rp, .extensions = FIDO_EXT_CRED_BLOB));
+	VERIFIED(assert, 0, cred);
+	CHECK(same(fido_assert_blob_ptr(assert, 0), fido_assert_blob_len(assert, 0),
+	    blob, sizeof(blob)));
+	EXPECT(FIDO_OK, SIGN(&assert, .rp = rp));
+	CHECK(fido_assert_blob_len(assert, 0) == 0);
+	return true;
+}
+
+/* Whether authenticator data ends with {"minPinLength": n}. */
+static bool
+told_min_pin_length(const fido_cred_t *cred, uint64_t n)
+{
+	unsigned char want[] = "\xa1\x6c" "minPinLength\0";
+	const unsigned char *data = fido_cred_authdata_raw_ptr(cred);
+	size_t len = fido_cred_authdata_raw_len(cred);
+
+	want[sizeof(want) - 2] = (unsigned char)n;
+	CHECK(fido_cred_flags(cred) & CTAP_AUTHDATA_EXT_DATA);
+	CHECK(len > sizeof(want) - 1);
+	CHECK(memcmp(data + len - (sizeof(want) - 1), want,
+	    sizeof(want) - 1) == 0);
+	return true;
+}
+
+static uint64_t min_pin_length; /* of the key as it came */
+
+/* The PIN is another one when this is over. */
+static bool
+config(void)
+{
+	static const char told[] = "told.example.com";
+	const char *rps[] = { told };
+	AUTO(fido_cred) cred = NULL;
+	AUTO(fido_assert) assert = NULL;
+
+	min_pin_length = number(fido_cbor_info_minpinlen);
+	CHECK(!option("alwaysUv"));
+	EXPECT(FIDO_OK, fido_dev_toggle_always_uv(dev, first_pin));
+	CHECK(option("alwaysUv"));
+	if (!fido_dev_has_uv(dev))
+		EXPECT(FIDO_ERR_PIN_REQUIRED, SIGN(&assert, .rp = listed,
+		    .allow = { listed_cred }));
+	EXPECT(FIDO_OK, SIGN(&assert, .rp = listed, .pin = first_pin,
+	    .allow = { listed_cred }));
+	EXPECT(FIDO_OK, fido_dev_toggle_always_uv(dev, first_pin));
+	CHECK(!option("alwaysUv"));
+	EXPECT(FIDO_OK, SIGN(&assert, .rp = listed, .allow = { listed_cred }));
+
+	EXPECT(FIDO_OK, fido_dev_set_pin_minlen_rpid(dev, rps, 1, first_pin));
+	EXPECT(FIDO_OK, ENROLL(&cred, .rp = told, .user = "ada",
+	    .pin = first_pin, .extensions = FIDO_EXT_MINPINLEN));
+	if (!told_min_pin_length(cred, min_pin_length))
+		return false;
+	EXPECT(FIDO_OK, ENROLL(&cred, .rp = "untold.example.com", .user = "ada",
+	    .pin = first_pin, .extensions = FIDO_EXT_MINPINLEN));
+	CHECK((fido_cred_flags(cred) & CTAP_AUTHDATA_EXT_DATA) == 0);
+
+	/* Longer than the PIN that there is. */
+	EXPECT(FIDO_OK, fido_dev_set_pin_minlen(dev, 7, first_pin));
+	CHECK(number(fido_cbor_info_minpinlen) == 7);
+	CHECK(new_pin_required());
+	EXPECT(FIDO_ERR_PIN_POLICY_VIOLATION, SIGN(&assert, .rp = listed,
+	    .pin = first_pin, .allow = { listed_cred }));
+	EXPECT(FIDO_ERR_PIN_POLICY_VIOLATION, fido_dev_set_pin(dev, "161803", first_pin));
+	EXPECT(FIDO_OK, fido_dev_set_pin(dev, second_pin, first_pin));
+	CHECK(!new_pin_required());
+	EXPECT(FIDO_ERR_PIN_POLICY_VIOLATION, fido_dev_set_pin_minlen(dev, 6, second_pin));
+	EXPECT(FIDO_OK, ENROLL(&cred, .rp = told, .user = "ada",
+	    .pin = second_pin, .extensions = FIDO_EXT_MINPINLEN));
+	if (!told_min_pin_length(cred, 7))
+		return false;
+
+	EXPECT(FIDO_OK, fido_dev_force_pin_change(dev, second_pin));
+	CHECK(new_pin_required());
+	EXPECT(FIDO_ERR_PIN_POLICY_VIOLATION, fido_dev_set_pin(dev, second_pin, second_pin));
+	EXPECT(FIDO_OK, fido_dev_set_pin(dev, third_pin, second_pin));
+	CHECK(!new_pin_required());
+	EXPECT(FIDO_OK, SIGN(&assert, .rp = listed, .pin = third_pin,
+	    .allow = { listed_cred }));
+	VERIFIED(assert, 0, listed_cred);
+	return true;
+}
+
+static bool
+enterprise_attestation(void)
+{
+	CHECK(!option("ep"));
+	EXPECT(FIDO_OK, fido_dev_enable_entattest(dev, first_pin));
+	CHECK(option("ep"));
+	return true;
+}
+
+/* By U2F_REGISTER and U2F_AUTHENTICATE, whatever else the key speaks. */
+static bool
+u2f(void)
+{
+	static const char rp[] = "u2f.example.com";
+	bool fido2 = fido_dev_is_fido2(dev);
+	AUTO(fido_cred) cred = NULL;
+	AUTO(fido_cred) again = NULL;
+	AUTO(fido_assert) assert = NULL;
+	uint32_t count;
+
+	fido_dev_force_u2f(dev);
+	EXPECT(FIDO_OK, ENROLL(&cred, .rp = rp, .user = "ada"));
+	CHECK(same_string(fido_cred_fmt(cred), "fido-u2f"));
+	if (!attested(cred))
+		return false;
+	EXPECT(FIDO_ERR_CREDENTIAL_EXCLUDED, ENROLL(&again, .rp = rp,
+	    .user = "ada", .exclude = cred));
+	EXPECT(FIDO_OK, ENROLL(&again, .rp = rp, .user = "ada"));
+	count = fido_cred_sigcount(cred);
+	for (int i = 0; i < 2; i++) {
+		EXPECT(FIDO_OK, SIGN(&assert, .rp = rp, .allow = { cred }));
+		VERIFIED(assert, 0, cred);
+		CHECK(fido_assert_flags(assert, 0) == CTAP_AUTHDATA_USER_PRESENT);
+		CHECK(fido_assert_sigcount(assert, 0) > count);
+		count = fido_assert_sigcount(assert, 0);
+	}
+	/* Only asked whether it is there. */
+	EXPECT(FIDO_ERR_USER_PRESENCE_REQUIRED, SIGN(&assert, .rp = rp,
+	    .up = FIDO_OPT_FALSE, .allow = { cred }));
+	EXPECT(FIDO_ERR_NO_CREDENTIALS, SIGN(&assert, .rp = "other.example.com",
+	    .allow = { cred }));
+	if (!fido2)
+		return true;
+
+	/* Either protocol signs in with what the other has made. */
+	EXPECT(FIDO_OK, SIGN(&assert, .rp = listed, .allow = { listed_cred }));
+	VERIFIED(assert, 0, listed_cred);
+	EXPECT(FIDO_OK, fido_dev_close(dev));
+	CHECK(open_key());
+	EXPECT(FIDO_OK, SIGN(&assert, .rp = rp, .pin = first_pin, .allow = { cred }));
+	VERIFIED(assert, 0, cred);
+	CHECK(fido_assert_sigcount(assert, 0) > count);
 	return true;
 }
 
@@ -910,6 +1404,8 @@ reset(void)
 	CHECK(open_key());
 	CHECK(!fido_dev_has_pin(dev));
 	CHECK(retries() == 8);
+	CHECK(min_pin_length == 0 || number(fido_cbor_info_minpinlen) == min_pin_length);
+	CHECK(!option("ep"));
 	EXPECT(FIDO_ERR_PIN_NOT_SET, SIGN(&assert, .rp = a->rp, .pin = first_pin));
 	EXPECT(FIDO_ERR_NO_CREDENTIALS, SIGN(&assert, .rp = several));
 	EXPECT(FIDO_ERR_NO_CREDENTIALS, SIGN(&assert, .rp = several,
@@ -962,9 +1458,10 @@ int
 main(int argc, char **argv)
 {
 	static const fido_dev_io_t io = { io_open, io_close, io_read, io_write };
+	bool enterprise;
 
-	if (argc < 4 || argc - 2 > (int)(sizeof(accounts) / sizeof(accounts[0]))) {
-		fprintf(stderr, "usage: libfido2 SOCKET ALGORITHM ALGORITHM...\n");
+	if (argc < 2 || argc == 3 || argc - 2 > (int)(sizeof(accounts) / sizeof(accounts[0]))) {
+		fprintf(stderr, "usage: libfido2 SOCKET [ALGORITHM ALGORITHM...]\n");
 		return 2;
 	}
 	path = argv[1];
@@ -973,11 +1470,16 @@ main(int argc, char **argv)
 		a->algorithm = atoi(argv[i]);
 		snprintf(a->rp, sizeof(a->rp), "alg%d.example.com", a->algorithm);
 	}
-	fido_init(FIDO_DISABLE_U2F_FALLBACK);
+	fido_init(account_count > 0 ? FIDO_DISABLE_U2F_FALLBACK : 0);
 	if ((dev = fido_dev_new()) == NULL ||
 	    fido_dev_set_io_functions(dev, &io) != FIDO_OK)
 		return 1;
 
+	if (account_count == 0) {
+		STEP("open", NULL, open_u2f());
+		STEP("U2F", NULL, u2f());
+		goto end;
+	}
 	STEP("open", NULL, open_step());
 	STEP("getInfo", NULL, get_info());
 	STEP("set PIN", NULL, set_pin());
@@ -997,10 +1499,25 @@ main(int argc, char **argv)
 	STEP("without touch", NULL, without_touch());
 	STEP("selection", NULL, selection());
 	STEP("cancel", NULL, cancel());
+	/* It knows these two by the command bytes of their prototypes alone. */
+	if (option("credentialMgmtPreview"))
+		STEP("credential management", NULL, credential_management());
+	if (option("userVerificationMgmtPreview"))
+		STEP("fingerprints", NULL, fingerprints());
 	if (fido_dev_has_uv(dev))
 		STEP("built-in user verification", NULL, built_in_uv());
+	if (option("largeBlobs"))
+		STEP("large blobs", NULL, large_blobs());
+	if (number(fido_cbor_info_maxcredbloblen) > 0)
+		STEP("credBlob", NULL, cred_blob());
+	if ((fido_dev_flags(dev) & FIDO_CAP_NMSG) == 0)
+		STEP("U2F", NULL, u2f());
+	if (has_option("ep", &enterprise))
+		STEP("enterprise attestation", NULL, enterprise_attestation());
+	if (option("authnrCfg"))
+		STEP("config", NULL, config());
 	STEP("reset", NULL, reset());
-
+end:
 	for (size_t i = 0; i < account_count; i++)
 		fido_cred_free(&accounts[i].cred);
 	for (size_t i = 0; i < 3; i++)
