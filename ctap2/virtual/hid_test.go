@@ -29,12 +29,14 @@ type coreStub struct {
 	u2f, noCTAP2 bool
 }
 
+var errStub = errors.New("stub")
+
 func (c *coreStub) protocols() (u2f, ctap2 bool) { return c.u2f, !c.noCTAP2 }
 
 // Msg answers with the request, but for one that is empty.
 func (c *coreStub) Msg(_ context.Context, apdu []byte) ([]byte, error) {
 	if len(apdu) == 0 {
-		return nil, errors.New("stub")
+		return nil, errStub
 	}
 	return statusWord(swOK, bytes.Clone(apdu)...), nil
 }
@@ -68,7 +70,7 @@ func (c *coreStub) Exchange(ctx context.Context, message []byte, status func(byt
 	case stubLong:
 		return make([]byte, binary.BigEndian.Uint16(append(message[1:], 0, 0))), nil
 	case stubError:
-		return nil, errors.New("stub")
+		return nil, errStub
 	case stubSlow:
 		time.Sleep(250 * time.Millisecond)
 	case stubTouch:
