@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tapstone/fido/ctap2"
+)
+
+type blobsResult struct {
+	Blobs []blobEntry `json:"blobs"`
+	Other int         `json:"other" doc:"blobs of credentials that the key does not keep any more, which 'blob clean' removes"`
+	Room  int         `json:"room" doc:"bytes that all blobs together can take"`
+}
+
+type blobEntry struct {
+	Site string   `json:"site"`
+	User string   `json:"user,omitempty"`
+	ID   hexBytes `json:"id" doc:"the credential's"`
+	Size int      `json:"size" doc:"bytes"`
+}
+
+func (r blobsResult) text(w *printer) {
+	if len(r.Blobs) > 0 {
+		rows := [][]string{{"CREDENTIAL", "SITE", "USER", "BYTES"}}
+		for _, b := range r.Blobs {
+			rows = append(rows, []string{b.ID.short(), b.Site, b.User, fmt.Sprint(b.Size)})
+		}
+		w.table(rows)
+	}
+	w.printf("%s; room for %d bytes in all\n", count(len(r.Blobs), "blob", "blobs"), r.Room)
+	if r.Other > 0 {
+		w.printf("%s of credentials that were deleted: fidoctl blob clean\n", count(r.Other, "blob", "blobs"))
+	}
+}
+
+type blobResult struct {
+	Blob []byte `json:"blob" doc:"base64"`
+}
+
+func (r blobResult) text(w *printer) {
+	if w.terminal { // where a stranger's bytes could do anything
+		w.printf("%s\n", string(r.Blob))
+	} else {
+		w.Write(r.Blob)
+	}
+}
+
+func (p *program) blobCommand() *cobra.Command {
+	const which = "CREDENTIAL is the beginning of its ID, its site or its account's name; on keys that\ncannot list their credentials, its site."
+	var out string
+	get := &cobra.Command{
+		Use:   "get CREDENTIAL",
+		Short: "Read the blob of a credential",
+		Long:  "Get writes the blob to standard output, or to --out.\n" + which,
+		Example: `  fidoctl blob get example.com
+  fidoctl blob get ada@example.com --out note.txt`,
+		Args: cobra.ExactArgs(1),
+		RunE: p.withKey(func(ctx context.Context, key *session, args []string) (result, error) {
+			target, end, err := key.blobOf(ctx, args[0])
+			if err != nil {
+				return nil, err
+			}
+			defer end()
+			data, err := key.GetLargeBlob(ctx, target)
+			if err != nil {
+				return nil, err
+			}
+			if out != "" {
+				if err := writeFile(out, data); err != nil {
+					return nil, err
+				}
+				return wrote(data), nil
+			}
+			return blobResult{data}, nil
+		}),
+	}
+	get.Flags().StringVar(&out, "out", "", "the `file` to write it to")
+	return group("blob", "Keep small pieces of data on the key, each with a credential", "  fidoctl blob list",
+		&cobra.Command{
+			Use:     "list",
+			Short:   "List the blobs on the key, by credential",
+			Example: "  fidoctl blob list",
+			Args:    cobra.NoArgs,
+			RunE:    p.withKey(listBlobs),
+		},
+		get,
+		&cobra.Command{
+			Use:   "put CREDENTIAL FILE",
+			Short: "Write the blob of a credential",
+			Long:  "Put replaces the blob that the credential has, if it has one. FILE may be -, for\nstandard input.\n" + which,
+			Example: `  fidoctl blob put example.com note.txt
+  ssh-keygen -L -f id-cert.pub | fidoctl blob put example.com -`,
+			Args: cobra.ExactArgs(2),
+			RunE: p.withKey(p.putBlob),
+		},
+		&cobra.Command{
+			Use:     "delete CREDENTIAL",
+			Short:   "Delete the blob of a credential",
+			Long:    which,
+			Example: "  fidoctl blob delete example.com",
+			Args:    cobra.ExactArgs(1),
+			RunE:    p.withKey(p.deleteBlob),
+		},
+		&cobra.Command{
+			Use:     "clean",
+			Short:   "Delete blobs of credentials that are not on the key any more",
+			Example: "  fidoctl blob clean",
+			Args:    cobra.NoArgs,
+			RunE: p.withKey(func(ctx context.Context, key *session, _ []string) (result, error) {
+				if err := p.confirm(ctx, "Blobs of credentials that this key does not list will be lost. Go on?"); err != nil {
+					return nil, err
+				}
+				n, err := key.CollectLargeBlobs(ctx, nil)
+				if err != nil {
+					return nil, err
+				}
+				return done{fmt.Sprintf("Deleted %s.", count(n, "blob", "blobs"))}, nil
+			}),
+		})
+}
+
+func listBlobs(ctx context.Context, key *session, _ []string) (result, error) {
+	array, err := key.LargeBlobArray(ctx)
+	if err != nil {
+		return nil, err
+	}
+	credentials, token, err := key.credentials(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	defer wipe(token, credentials)
+	r := blobsResult{Blobs: []blobEntry{}, Other: len(array), Room: key.Info().MaxSerializedLargeBlobArray}
+	for _, c := range credentials {
+		if c.LargeBlobKey.Len() == 0 {
+			continue
+		}
+		for i := range array {
+			data, err := array[i].Open(c.LargeBlobKey)
+			if errors.Is(err, ctap2.ErrNoLargeBlob) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			r.Blobs = append(r.Blobs, blobEntry{Site: c.RP.RP.ID, User: c.User.Name, ID: c.Credential.ID, Size: len(data)})
+			r.Other--
+			break
+		}
+	}
+	return r, nil
+}
+
+// blobOf returns what to ask for the blob of the credential that the person
+// means, and a function to call in the end.
+func (s *session) blobOf(ctx context.Context, name string) (*ctap2.LargeBlobRequest, func(), error) {
+	credentials, token, err := s.credentials(ctx, "")
+	if errors.Is(err, ctap2.ErrUnsupported) || errors.Is(err, ctap2.ErrNotSetUp) {
+		return &ctap2.LargeBlobRequest{RPID: name}, func() {}, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := find(credentials, name)
+	if err != nil {
+		wipe(token, credentials)
+		return nil, nil, err
+	}
+	if c.LargeBlobKey.Len() == 0 { // the key keeps the blob with the credential, or there is none to be had
+		wipe(token, credentials)
+		return &ctap2.LargeBlobRequest{RPID: c.RP.RP.ID, Credential: &c.Credential}, func() {}, nil
+	}
+	return &ctap2.LargeBlobRequest{Key: c.LargeBlobKey, Token: token}, func() { wipe(token, credentials) }, nil
+}
+
+func (p *program) putBlob(ctx context.Context, key *session, args []string) (result, error) {
+	data, err := readFile(p.in, args[1])
+	if err != nil {
+		return nil, err
+	}
+	target, end, err := key.blobOf(ctx, args[0])
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	target.Data = data
+	if err := key.PutLargeBlob(ctx, target); err != nil {
+		return nil, err
+	}
+	return wrote(data), nil
+}
+
+func wrote(data []byte) done {
+	return done{fmt.Sprintf("Wrote %s.", count(len(data), "byte", "bytes"))}
+}
+
+func (p *program) deleteBlob(ctx context.Context, key *session, args []string) (result, error) {
+	target, end, err := key.blobOf(ctx, args[0])
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if err := p.confirm(ctx, "The blob of %s will be lost. Go on?", args[0]); err != nil {
+		return nil, err
+	}
+	if err := key.DeleteLargeBlob(ctx, target); err != nil {
+		return nil, err
+	}
+	return done{"Deleted the blob."}, nil
+}

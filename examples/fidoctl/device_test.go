@@ -1,0 +1,80 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestDevice does with a key that is attached to this machine what the other
+// tests do with one in a file. It is for keys that hold nothing, such as those
+// of examples/virtualkey: FIDOCTL_TEST_DEVICE names one for --device. If
+// FIDOCTL_TEST_REPLUG is a shell command that takes the key away and puts it
+// back, the key is reset in the end.
+func TestDevice(t *testing.T) {
+	device, replug := os.Getenv("FIDOCTL_TEST_DEVICE"), os.Getenv("FIDOCTL_TEST_REPLUG")
+	if device == "" {
+		t.Skip("no FIDOCTL_TEST_DEVICE")
+	}
+	do := func(v any, args ...string) {
+		t.Helper()
+		script(t, "", v, append([]string{"--device", device}, args...)...)
+	}
+	var l listResult
+	do(&l, "list")
+	if len(l.Keys) != 1 || l.Keys[0].PIN != "not set" {
+		t.Fatalf("not a key that holds nothing: %+v", l)
+	}
+	var i infoResult
+	do(&i, "info")
+	if i.Name != device || i.AAGUID != l.Keys[0].AAGUID {
+		t.Errorf("%+v", i)
+	}
+	var d done
+	do(&d, "pin", "set")
+	do(&d, "pin", "check")
+	files := t.TempDir()
+	registered, signed := filepath.Join(files, "registered"), filepath.Join(files, "signed")
+	var r registerResult
+	do(&r, "register", "example.com", "ada", "--out", registered)
+	var s signinResult
+	do(&s, "signin", "example.com", "--out", signed)
+	var v verifyResult
+	do(&v, "verify", "example.com", registered, signed)
+	var c credentialsResult
+	do(&c, "credentials", "list")
+	if len(c.Credentials) != 1 || c.Credentials[0].ID.String() != r.ID.String() {
+		t.Errorf("%+v", c)
+	}
+	do(&d, "credentials", "rename", "ada", "--user", "ada@example.com")
+	var gone deletedResult
+	do(&gone, "credentials", "delete", "ada@example.com")
+	if replug == "" {
+		return
+	}
+	cmd := command(t, "--device", device, "--yes", "reset")
+	told, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line := make([]byte, 256)
+	n, err := told.Read(line)
+	if err != nil || !strings.Contains(string(line[:n]), "nplug the key") && !strings.Contains(string(line[:n]), "Lift the key") {
+		t.Fatalf("%q, %v", line[:n], err)
+	}
+	if out, err := exec.Command("/bin/sh", "-c", replug).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if code := exitCode(t, cmd.Wait()); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	do(&l, "list")
+	if l.Keys[0].PIN != "not set" {
+		t.Errorf("%+v", l)
+	}
+}

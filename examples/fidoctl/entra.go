@@ -1,0 +1,506 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/ctap2/attestation"
+	"github.com/tapstone/fido/ctap2/attestation/metadata"
+	"github.com/tapstone/fido/ctap2/entra"
+	"github.com/tapstone/fido/pin"
+)
+
+type compatibleResult struct {
+	Compatible bool           `json:"compatible"`
+	AAGUID     ctap2.AAGUID   `json:"aaguid"`
+	Findings   []entraFinding `json:"findings"`
+}
+
+type entraFinding struct {
+	Rule     string `json:"rule"`
+	Required bool   `json:"required" doc:"by Entra ID or Windows; others are advice"`
+	Verdict  string `json:"verdict" doc:"met, not met or unknown"`
+	Evidence string `json:"evidence" doc:"what the key says"`
+	For      string `json:"for" doc:"what it is good for"`
+}
+
+func (r compatibleResult) text(w *printer) {
+	for _, f := range r.Findings {
+		c, weight := faint, "advice"
+		switch {
+		case f.Verdict == entra.Met.String():
+			c = green
+		case f.Required && f.Verdict == entra.NotMet.String():
+			c = red
+		}
+		if f.Required {
+			weight = "required"
+		}
+		w.in(c, "%-8s", f.Verdict)
+		w.printf(" %-8s  %s: %s\n                   for %s\n", weight, f.Rule, f.Evidence, f.For)
+	}
+	if r.Compatible {
+		w.in(green, "The key will do for Entra ID and Windows.\n")
+	} else {
+		w.in(red, "The key will not do for Entra ID and Windows.\n")
+	}
+}
+
+type provisionedResult struct {
+	Results []entraKey `json:"results"`
+}
+
+type entraKey struct {
+	User         string     `json:"user"`
+	DisplayName  string     `json:"displayName,omitempty" doc:"of the key, in Entra's lists"`
+	State        string     `json:"state" doc:"what the key and Entra have now"`
+	AAGUID       string     `json:"aaguid,omitempty"`
+	CredentialID hexBytes   `json:"credentialId,omitempty"`
+	MethodID     string     `json:"methodId,omitempty" doc:"Entra's ID of the key"`
+	Warnings     []string   `json:"warnings,omitempty"`
+	Error        *errorText `json:"error,omitempty" doc:"why it went no further, as an error below"`
+}
+
+func entraKeyOf(r entra.Result) entraKey {
+	k := entraKey{User: r.User, DisplayName: r.DisplayName, State: r.State.String(), CredentialID: r.CredentialID, Warnings: r.Warnings}
+	if r.AAGUID != (ctap2.AAGUID{}) {
+		k.AAGUID = r.AAGUID.String()
+	}
+	if r.Method != nil {
+		k.MethodID = r.Method.ID
+	}
+	if r.Err != nil {
+		k.Error = errorTextOf(r.Err)
+	}
+	return k
+}
+
+func (r provisionedResult) text(w *printer) {
+	for _, k := range r.Results {
+		c := green
+		if k.Error != nil {
+			c = red
+		}
+		w.in(c, "%s: %s\n", k.User, k.State)
+		for _, warning := range k.Warnings {
+			w.printf("  %s\n", warning)
+		}
+		if k.Error != nil {
+			w.printf("  %s %s\n", k.Error.What, k.Error.Next)
+			w.in(faint, "  (%s)\n", k.Error.Detail)
+		}
+	}
+}
+
+type entraMethodsResult struct {
+	Keys []entraMethod `json:"keys"`
+}
+
+type entraMethod struct {
+	MethodID    string    `json:"methodId"`
+	DisplayName string    `json:"displayName"`
+	Created     time.Time `json:"created"`
+	AAGUID      string    `json:"aaguid"`
+	Model       string    `json:"model"`
+}
+
+func (r entraMethodsResult) text(w *printer) {
+	for _, m := range r.Keys {
+		w.in(bold, "%s\n", cmp.Or(m.DisplayName, "a key without a name"))
+		w.printf("  %s %s, since %s\n  %s\n", m.Model, m.AAGUID, m.Created.Format(time.DateOnly), m.MethodID)
+	}
+	w.printf("%s\n", count(len(r.Keys), "key", "keys"))
+}
+
+// entraSite is the relying party that Microsoft's accounts on a key are for.
+const entraSite = "login.microsoft.com"
+
+// graphFlags say how to reach Microsoft Graph.
+type graphFlags struct {
+	tokenFile, url string
+	challenge      time.Duration
+}
+
+func (g *graphFlags) add(c *cobra.Command) *cobra.Command {
+	c.Flags().StringVar(&g.tokenFile, "token-file", "", "the `file` with the access token for Graph, read anew for each call")
+	c.Flags().StringVar(&g.url, "graph", "", "the `URL` of Graph, such as https://graph.microsoft.com/beta; v1.0 if it is not given")
+	return c
+}
+
+func (g *graphFlags) client() (*entra.Client, error) {
+	if g.tokenFile == "" {
+		return nil, usagef("say with --token-file where the access token is; 'az account get-access-token --resource-type ms-graph' is one way to get one")
+	}
+	return &entra.Client{
+		BaseURL: g.url, ChallengeTimeout: g.challenge,
+		Token: func(context.Context) (string, error) {
+			data, err := os.ReadFile(g.tokenFile)
+			if err != nil {
+				return "", fmt.Errorf("%w: %w", errFile, err)
+			}
+			return strings.TrimSpace(string(data)), nil
+		},
+	}, nil
+}
+
+func (p *program) entraCommand() *cobra.Command {
+	var probe bool
+	check := &cobra.Command{
+		Use:   "check",
+		Short: "Say whether a key will do for Entra ID and Windows",
+		Long: `Check compares what the key says of itself with what Microsoft demands. Whether it
+can have several accounts it does not say: --probe makes two, with two touches, and
+deletes them. It exits with 12 if the key will not do.`,
+		Example: "  fidoctl entra check\n  fidoctl entra check --probe",
+		Args:    cobra.NoArgs,
+		RunE: p.withKey(func(ctx context.Context, key *session, _ []string) (result, error) {
+			return checkEntra(ctx, key, probe)
+		}),
+	}
+	check.Flags().BoolVar(&probe, "probe", false, "find out whether it can have several accounts")
+	return group("entra", "Hand out keys for Microsoft Entra ID, and take them back", "  fidoctl entra check",
+		check, p.entraProvisionCommand(), p.entraKeysCommand(), p.entraDeprovisionCommand(), p.entraRenameCommand())
+}
+
+func checkEntra(ctx context.Context, key *session, probe bool) (result, error) {
+	report := entra.Compatible(key.Info())
+	if probe {
+		if err := report.ProbeAccounts(ctx, key.Authenticator); err != nil {
+			return nil, err
+		}
+	}
+	r := compatibleResult{Compatible: report.Err() == nil, AAGUID: report.AAGUID}
+	for _, f := range report.Findings {
+		r.Findings = append(r.Findings, entraFinding{f.Rule, f.Required, f.Verdict.String(), f.Evidence, f.For})
+	}
+	if !r.Compatible {
+		return r, shown{refused}
+	}
+	return r, nil
+}
+
+// A handout is what the flags of provision say.
+type handout struct {
+	graphFlags
+	metadata, pins string
+	forceChange    bool
+	rows           [][]string
+	device         string // that --device names
+	current        *session
+}
+
+func (p *program) entraProvisionCommand() *cobra.Command {
+	var h handout
+	c := &cobra.Command{
+		Use:   "provision FILE",
+		Short: "Register keys for users, from a CSV file",
+		Long: `Provision registers a key for each line of a CSV file: the user, what the key shall
+be called in Entra's lists, and, if there is a third field, which key it is, as for
+--device. It asks for the keys one after the other, sets the PIN of those that have
+none, and says of each what the key and Entra have now. FILE may be -.
+
+    ada@contoso.com,blue key
+    bob@contoso.com,red key,26817291
+
+The access token needs the permission UserAuthenticationMethod.ReadWrite.All.`,
+		Example: `  fidoctl entra provision users.csv --token-file token
+  fidoctl entra provision users.csv --token-file token --random-pins pins.csv --force-pin-change`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := p.provision(cmd.Context(), &h, args[0])
+			if r != nil {
+				p.show(r)
+			}
+			return err
+		},
+	}
+	flags := h.add(c).Flags()
+	flags.DurationVar(&h.challenge, "challenge-timeout", 0, "how `long` Entra is to wait for the keys; more than 5 minutes takes Graph's beta")
+	flags.StringVar(&h.metadata, "metadata", "", "refuse what Entra would: a `file` from https://mds3.fidoalliance.org/")
+	flags.StringVar(&h.pins, "random-pins", "", "give keys without a PIN a random one, and write who has which to this `file`")
+	flags.BoolVar(&h.forceChange, "force-pin-change", false, "have the users change the PIN before they use the key")
+	return c
+}
+
+func (p *program) provision(ctx context.Context, h *handout, file string) (result, error) {
+	client, err := h.client()
+	if err != nil {
+		return nil, err
+	}
+	data, err := readFile(p.in, file)
+	if err != nil {
+		return nil, err
+	}
+	work := entra.Provisioning{
+		Key: func(ctx context.Context, a entra.Assignment) (*ctap2.Authenticator, error) {
+			return p.nextKey(ctx, h, a)
+		},
+		Done:     func(ctx context.Context, _ *ctap2.Authenticator, r *entra.Result) { h.done(ctx, p, r) },
+		Progress: func(r entra.Result) { p.err.printf("%s: %s\n", r.User, r.State) },
+	}
+	reader := csv.NewReader(bytes.NewReader(data))
+	reader.Comment, reader.FieldsPerRecord, reader.TrimLeadingSpace = '#', -1, true
+	if h.rows, err = reader.ReadAll(); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", errFile, file, err)
+	}
+	for i, row := range h.rows {
+		if len(row) < 2 || len(row) > 3 {
+			return nil, usagef("%s: line %d has %s, not a user, a name for the key, and perhaps which key", file, i+1, count(len(row), "field", "fields"))
+		}
+		work.Assignments = append(work.Assignments, entra.Assignment{User: row[0], DisplayName: row[1]})
+	}
+	if len(h.rows) == 0 {
+		return nil, usagef("%s names nobody", file)
+	}
+	if h.metadata != "" {
+		data, err := readFile(p.in, h.metadata)
+		if err != nil {
+			return nil, err
+		}
+		known, err := metadata.Parse(data, &metadata.Options{})
+		if err != nil {
+			return nil, err
+		}
+		work.Policy = &attestation.Policy{Required: true, Metadata: known, MinimumLevel: attestation.Certified}
+	}
+	p.handsOut, h.device = true, p.device
+	var r provisionedResult
+	var failed error
+	for _, one := range client.Provision(ctx, &work) {
+		r.Results = append(r.Results, entraKeyOf(one))
+		if failed == nil {
+			failed = one.Err
+		}
+	}
+	if failed != nil {
+		return r, shown{explain(failed).kind}
+	}
+	return r, nil
+}
+
+// nextKey opens the key for a user, and sees to it that it has a PIN.
+func (p *program) nextKey(ctx context.Context, h *handout, a entra.Assignment) (*ctap2.Authenticator, error) {
+	p.device = h.device
+	for _, row := range h.rows {
+		if row[0] == a.User && row[1] == a.DisplayName && len(row) == 3 {
+			p.device = row[2]
+		}
+	}
+	if err := p.pause(ctx, "Attach the key for %s (%s), no other one, and press Enter.", a.User, a.DisplayName); err != nil {
+		return nil, err
+	}
+	key, err := p.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if set, ok := key.Info().Options[ctap2.OptionClientPIN]; ok && !set {
+		if err := p.firstPIN(ctx, h, key, a.User); err != nil {
+			return nil, errors.Join(err, key.close())
+		}
+	}
+	h.current = key
+	return key.Authenticator, nil
+}
+
+// firstPIN sets the PIN of a key that is handed out.
+func (p *program) firstPIN(ctx context.Context, h *handout, key *session, user string) error {
+	if h.pins == "" {
+		entered, err := p.newPIN(ctx, key.Info())
+		if err != nil {
+			return err
+		}
+		p.given = entered
+		return key.SetPIN(ctx, entered)
+	}
+	// Some keys refuse some PINs, and do not say which.
+	for tries := 10; ; tries-- {
+		chosen, err := randomPIN(key.Info())
+		if err != nil {
+			return err
+		}
+		p.given.Wipe()
+		p.given = chosen
+		switch err := key.SetPIN(ctx, chosen); {
+		case err == nil:
+			return h.note(user, chosen)
+		case !errors.Is(err, ctap2.ErrPINPolicyViolation) || tries == 0:
+			return err
+		}
+	}
+}
+
+// note writes down who has which PIN.
+func (h *handout) note(user string, chosen pin.Secret) error {
+	file, err := os.OpenFile(h.pins, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errFile, err)
+	}
+	w := csv.NewWriter(file)
+	err = w.Write([]string{user, string(chosen.Bytes())})
+	w.Flush()
+	if err = errors.Join(err, w.Error(), file.Close()); err != nil {
+		return fmt.Errorf("%w: %w", errFile, err)
+	}
+	return nil
+}
+
+// done does what comes last with a key.
+func (h *handout) done(ctx context.Context, p *program, r *entra.Result) {
+	p.given.Wipe()
+	if h.forceChange && r.State == entra.Registered {
+		if err := h.current.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{ForceChangePIN: true}); err != nil {
+			r.Warnings = append(r.Warnings, "the PIN does not have to be changed: "+explain(err).What)
+		}
+	}
+	if err := h.current.close(); err != nil {
+		r.Warnings = append(r.Warnings, explain(err).What)
+	}
+}
+
+// randomPIN returns a PIN of digits, as long as the key wants and six at least.
+func randomPIN(info *ctap2.Info) (pin.Secret, error) {
+	digits := make([]byte, max(6, info.MinPINLength))
+	for i := range digits {
+		n, err := rand.Int(rand.Reader, big.NewInt(10))
+		if err != nil {
+			return pin.Secret{}, err
+		}
+		digits[i] = '0' + byte(n.Int64())
+	}
+	return pin.NewSecret(digits), nil
+}
+
+func (p *program) entraKeysCommand() *cobra.Command {
+	var g graphFlags
+	return g.add(&cobra.Command{
+		Use:     "keys USER",
+		Short:   "List the keys that Entra knows of a user",
+		Example: "  fidoctl entra keys ada@contoso.com --token-file token",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := g.client()
+			if err != nil {
+				return err
+			}
+			methods, err := client.Methods(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			r := entraMethodsResult{[]entraMethod{}}
+			for _, m := range methods {
+				r.Keys = append(r.Keys, entraMethod{m.ID, m.DisplayName, m.CreatedDateTime, m.AAGUID, m.Model})
+			}
+			p.show(r)
+			return nil
+		},
+	})
+}
+
+func (p *program) entraDeprovisionCommand() *cobra.Command {
+	var g graphFlags
+	var method, credential string
+	var withoutKey bool
+	c := &cobra.Command{
+		Use:   "deprovision USER",
+		Short: "Take a key from a user",
+		Long: `Deprovision makes Entra forget a key, and then deletes the account from the key. It
+takes the account of that name on the key that is attached, unless --method or
+--credential says which one. With --without-key, Entra alone is told.`,
+		Example: `  fidoctl entra deprovision ada@contoso.com --token-file token
+  fidoctl entra deprovision ada@contoso.com --token-file token --without-key --method 7ebzDmVTSreLsJkrjm1mNA2`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := g.client()
+			if err != nil {
+				return err
+			}
+			d := entra.Deprovisioning{User: args[0], MethodID: method}
+			if credential != "" {
+				if d.CredentialID, err = credentialID(credential); err != nil {
+					return err
+				}
+			}
+			if !withoutKey {
+				return p.withKey(func(ctx context.Context, key *session, _ []string) (result, error) {
+					return p.deprovision(ctx, client, &d, key)
+				})(cmd, args)
+			}
+			if method == "" && credential == "" {
+				return usagef("say which key: --method or --credential")
+			}
+			r, err := p.deprovision(cmd.Context(), client, &d, nil)
+			if r != nil {
+				p.show(r)
+			}
+			return err
+		},
+	}
+	flags := g.add(c).Flags()
+	flags.StringVar(&method, "method", "", "which key, by Entra's `ID` of it (fidoctl entra keys)")
+	flags.StringVar(&credential, "credential", "", "which key, by the credential's `ID`")
+	flags.BoolVar(&withoutKey, "without-key", false, "the key is not at hand")
+	return c
+}
+
+func (p *program) deprovision(ctx context.Context, client *entra.Client, d *entra.Deprovisioning, key *session) (result, error) {
+	if key != nil {
+		d.Key = key.Authenticator
+		if d.MethodID == "" && d.CredentialID == nil {
+			credentials, token, err := key.credentials(ctx, entraSite)
+			if err != nil {
+				return nil, err
+			}
+			defer wipe(token, credentials)
+			c, err := find(credentials, d.User)
+			if err != nil {
+				return nil, err
+			}
+			d.CredentialID = c.Credential.ID
+		}
+	}
+	if err := p.confirm(ctx, "%s will not be able to sign in with this key any more. Go on?", d.User); err != nil {
+		return nil, err
+	}
+	outcome := client.Deprovision(ctx, d)
+	r := provisionedResult{[]entraKey{entraKeyOf(outcome)}}
+	if outcome.Err != nil {
+		return r, shown{explain(outcome.Err).kind}
+	}
+	return r, nil
+}
+
+func (p *program) entraRenameCommand() *cobra.Command {
+	var displayName string
+	c := &cobra.Command{
+		Use:   "rename OLD NEW",
+		Short: "Change the name of an account on a key, for a user whose name has changed",
+		Long: `Rename changes what a person sees when they choose an account, and checks that the
+credential works as before. Entra knows the account by an ID that stays; Microsoft's
+own advice is to register the key anew.`,
+		Example: "  fidoctl entra rename ada@contoso.com ada.lovelace@contoso.com",
+		Args:    cobra.ExactArgs(2),
+		RunE: p.withKey(func(ctx context.Context, key *session, args []string) (result, error) {
+			renamed, err := entra.RenameAccount(ctx, key.Authenticator, &entra.RenameRequest{
+				RPID: entraSite, OldName: args[0], Name: args[1], DisplayName: displayName,
+			})
+			if err != nil {
+				return nil, err
+			}
+			return done{fmt.Sprintf("%s is called %s now.", renamed.Before.Name, renamed.After.Name)}, nil
+		}),
+	}
+	c.Flags().StringVar(&displayName, "display-name", "", "the person's `name`")
+	return c
+}

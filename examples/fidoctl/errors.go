@@ -1,0 +1,521 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tapstone/fido/cose"
+	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/ctap2/attestation"
+	"github.com/tapstone/fido/ctap2/attestation/metadata"
+	"github.com/tapstone/fido/ctap2/entra"
+	"github.com/tapstone/fido/ctap2/keys"
+	"github.com/tapstone/fido/ctap2/virtual"
+	"github.com/tapstone/fido/ctap2/webauthn"
+	"github.com/tapstone/fido/hid"
+	"github.com/tapstone/fido/nfc"
+	"github.com/tapstone/fido/pin"
+)
+
+// A kind of failure has an exit status of its own.
+type kind struct {
+	exit    int
+	name    string // in JSON
+	meaning string
+}
+
+var (
+	failure      = kind{1, "failure", "anything that has no status of its own"}
+	usage        = kind{2, "usage", "the command line is wrong, or more has to be said"}
+	noKey        = kind{3, "no-key", "no key is attached, or not the one that was named"}
+	noAccess     = kind{4, "no-access", "this user, or this build, cannot use the key"}
+	verification = kind{5, "verification", "the PIN is wrong, or the finger was not recognised"}
+	locked       = kind{6, "locked", "the key takes no PIN until it was unplugged, or until it is reset"}
+	notSetUp     = kind{7, "not-set-up", "a PIN or a fingerprint has to be set up first, or the PIN changed"}
+	noTouch      = kind{8, "no-touch", "nobody touched the key in time, or somebody declined"}
+	notFound     = kind{9, "not-found", "the key does not hold what was asked for"}
+	unsupported  = kind{10, "unsupported", "the key cannot do it"}
+	full         = kind{11, "full", "the key has no room for it"}
+	refused      = kind{12, "refused", "the key, or a policy, does not allow it"}
+	connection   = kind{13, "connection", "the key was unplugged or does not answer"}
+	notValid     = kind{14, "not-valid", "what the key or a file says is malformed, or its signature wrong"}
+	interrupted  = kind{130, "interrupted", "Ctrl-C, or no for an answer"}
+)
+
+var kinds = []kind{failure, usage, noKey, noAccess, verification, locked, notSetUp, noTouch, notFound, unsupported,
+	full, refused, connection, notValid, interrupted}
+
+// Errors of fidoctl's own.
+var (
+	errUsage    = errors.New("usage")
+	errDeclined = errors.New("declined")
+	errFile     = errors.New("a file could not be used")
+	errVirtual  = errors.New("the software key could not be used")
+	errNoMatch  = errors.New("nothing on the key has this name")
+	errSeveral  = errors.New("several on the key have this name")
+	errPINIsSet = errors.New("the key has a PIN already")
+	errNotValid = errors.New("not valid")
+)
+
+// shown is a failure that the result of the command says already.
+type shown struct{ kind }
+
+func (s shown) Error() string { return s.meaning }
+
+func usageError(err error) error { return fmt.Errorf("%w: %w", errUsage, err) }
+
+func usagef(format string, args ...any) error { return usageError(fmt.Errorf(format, args...)) }
+
+// An explanation is what a person is told of an error.
+type explanation struct {
+	kind
+	What string // what happened
+	// Means is what that means, Next what to do. They may be empty.
+	Means, Next string
+}
+
+// explanations has them for all errors of the library. The first one counts
+// that is of an error which errors.Is finds: causes stand before what wraps
+// them.
+var explanations = []explained{
+	// Of this program.
+	tell(usage, "", "", "",
+		errUsage), // the error itself says what happened
+	tell(interrupted, "Nothing was changed.", "", "",
+		errDeclined),
+	tell(refused, "The key has a PIN already.",
+		"", "To replace it: fidoctl pin change.",
+		errPINIsSet),
+	tell(notFound, "Nothing on the key has this name.",
+		"", "The command with list in place of this shows what there is.",
+		errNoMatch),
+	tell(usage, "Several on the key have this name.",
+		"", "Name one by the beginning of its ID, which the command with list in place of this shows.",
+		errSeveral),
+
+	// Entra.
+	tell(refused, "The key will not do for Entra ID.",
+		"", "fidoctl entra check says why.",
+		entra.ErrIncompatible),
+	tell(notFound, "Entra does not know this key of the user.",
+		"", "fidoctl entra keys lists those that it knows.",
+		entra.ErrNotRegistered),
+	tell(notFound, "The key does not hold this account.",
+		"", "fidoctl credentials list shows what it holds.",
+		entra.ErrNotOnKey),
+	tell(refused, "It took too long: Entra does not take the key any more.",
+		"", "Try again, and be quicker; or use Graph's beta and --challenge-timeout.",
+		entra.ErrExpired),
+	tell(connection, "It is not known whether Entra has done it.",
+		"The answer was lost.",
+		"fidoctl entra keys says whether it has.",
+		entra.ErrUncertain),
+	tell(usage, "That cannot be asked of Entra.", "", "",
+		entra.ErrInvalidRequest),
+	tell(notValid, "Graph's answer makes no sense.",
+		"", "Try again, or with another --graph.",
+		entra.ErrMalformed),
+	tell(notValid, "It does not hold.",
+		"", "Do not trust it.",
+		errNotValid),
+	tell(connection, "Another program has this software key open.",
+		"", "Try again when that has ended.",
+		virtual.ErrInUse),
+	tell(failure, "The file of the software key cannot be used.",
+		"It may be no such file, or the kind of key may contradict it.",
+		"Name another file with --virtual.",
+		errVirtual),
+	tell(failure, "A file cannot be used.", "", "",
+		errFile),
+
+	// The end of a wait.
+	tell(interrupted, "Interrupted.",
+		"The key was told to stop what it was waiting for.",
+		"",
+		context.Canceled),
+	tell(noTouch, "Time is up.",
+		"The command did not end in time, or within its --timeout.",
+		"Try again, and touch the key when it blinks.",
+		context.DeadlineExceeded),
+	tell(interrupted, "Interrupted.", "", "",
+		webauthn.ErrAbort),
+
+	// PINs and verification.
+	tell(locked, "The PIN is blocked.",
+		"No try is left. The key works again only after a reset, which erases all that it keeps.",
+		"fidoctl reset; then register with each site anew.",
+		ctap2.ErrPINBlocked),
+	tell(locked, "The key is locked.",
+		"Too many wrong PINs in a row: it takes no PIN until it was without power.",
+		"Unplug it and plug it in again, or lift it from the reader and put it back.",
+		ctap2.ErrPINAuthBlocked),
+	tell(verification, "The PIN is wrong.",
+		"", "Try again with the right PIN. When no try is left, only a reset helps.",
+		ctap2.ErrPINInvalid),
+	tell(locked, "The fingerprint reader is locked.",
+		"Too many fingers were not recognised.",
+		"Enter the PIN once, as with fidoctl pin check: then fingers are good again.",
+		ctap2.ErrUVBlocked),
+	tell(verification, "The finger was not recognised.",
+		"", "Try again, with a finger that fidoctl fingerprint list shows.",
+		ctap2.ErrUVInvalid),
+	tell(notSetUp, "The PIN must be changed first.",
+		"Whoever handed the key out wants it to have another PIN.",
+		"fidoctl pin change",
+		ctap2.ErrPINChangeRequired),
+	tell(notSetUp, "The key has no PIN yet.",
+		"What was asked for needs a verified user.",
+		"fidoctl pin set",
+		ctap2.ErrPINNotSet, ctap2.ErrNotSetUp),
+	tell(usage, "The PIN is needed, and nobody can be asked.",
+		"Standard input is no terminal.",
+		"Give the PIN with --pin-fd or --pin-stdin.",
+		ctap2.ErrNoPIN),
+	tell(refused, "The PIN is too short.",
+		"", "fidoctl info says how long it has to be.",
+		pin.ErrTooShort),
+	tell(refused, "The PIN is too long.",
+		"", "At most 63 bytes fit, which are fewer letters if they have accents.",
+		pin.ErrTooLong),
+	tell(refused, "The PIN has a character that no PIN can have.",
+		"", "Use letters, digits and what else is on the keyboard, in UTF-8.",
+		pin.ErrNotUTF8, pin.ErrZeroByte),
+	tell(refused, "The PIN breaks a rule of the key.",
+		"It is too short or too simple for it, or the one that it has.",
+		"fidoctl info says what the rules are. Rows such as 1234 and single letters are what keys refuse.",
+		ctap2.ErrPINPolicyViolation),
+	tell(verification, "The verification is not good any more.",
+		"It took too long, another program came between, or the key was touched meanwhile.",
+		"Try again.",
+		ctap2.ErrPINTokenExpired, ctap2.ErrPINAuthInvalid),
+	tell(notSetUp, "The key wants its user verified.",
+		"", "Set a PIN (fidoctl pin set), or let the command ask for it.",
+		ctap2.ErrPUATRequired),
+	tell(refused, "The key does not grant this to a PIN or a finger.",
+		"", "Some things take the PIN on some keys, and a finger on others: fidoctl info says which.",
+		ctap2.ErrUnauthorizedPermission),
+
+	// Touches.
+	tell(noTouch, "Nobody touched the key in time.",
+		"", "Try again, and touch it when it blinks.",
+		ctap2.ErrUserActionTimeout, ctap2.ErrActionTimeout, ctap2.ErrTimeout),
+	tell(noTouch, "It was declined, or not confirmed in time.",
+		"", "Try again, and touch the key when it blinks.",
+		ctap2.ErrOperationDenied),
+	tell(noTouch, "The key waits for a touch.",
+		"", "Try again, and touch the key when it blinks.",
+		ctap2.ErrUPRequired, ctap2.ErrUserActionPending, ctap2.ErrU2FConditionsNotSatisfied,
+		nfc.ErrConditionsNotSatisfied),
+	tell(interrupted, "The key was told to stop.",
+		"This or another program cancelled what it was waiting for.",
+		"Try again.",
+		ctap2.ErrKeepaliveCancel),
+
+	// What is not there, or does not fit.
+	tell(refused, "This key is registered already.",
+		"It holds one of the credentials that the site excludes.",
+		"Sign in with it, or register another key.",
+		ctap2.ErrCredentialExcluded, webauthn.ErrInvalidState),
+	tell(notFound, "The key holds no such credential.",
+		"It was never registered there, or was reset or the credential deleted since.",
+		"fidoctl credentials list shows what it keeps. Credentials that are not kept on the key need --credential.",
+		ctap2.ErrNoCredentials, ctap2.ErrInvalidCredential, ctap2.ErrU2FWrongData, ctap2.ErrU2FWrongLength,
+		nfc.ErrWrongData),
+	tell(notFound, "There is no blob of this credential.",
+		"", "fidoctl blob list shows which there are.",
+		ctap2.ErrNoLargeBlob),
+	tell(unsupported, "This credential can have no blob.",
+		"It was registered without asking for that.",
+		"Register anew: register asks for it.",
+		ctap2.ErrNoLargeBlobKey),
+	tell(unsupported, "The key did not return what was asked for.",
+		"It, or this credential, does not have the extension.",
+		"fidoctl info lists the extensions. A credential has to be registered with the extension, too.",
+		ctap2.ErrNoOutput),
+	tell(full, "The key has no room for another fingerprint.",
+		"", "fidoctl fingerprint remove makes some.",
+		ctap2.ErrFPDatabaseFull),
+	tell(full, "The key is full.",
+		"There is no room for another credential, or for as many sites.",
+		"fidoctl credentials delete makes some.",
+		ctap2.ErrKeyStoreFull),
+	tell(full, "The key has no room for this blob.",
+		"", "fidoctl blob delete and fidoctl blob clean make some.",
+		ctap2.ErrLargeBlobStorageFull),
+	tell(full, "That is more than the key can take.",
+		"", "Ask for less: shorter names, fewer credentials, a smaller blob.",
+		ctap2.ErrRequestTooLarge, ctap2.ErrMessageTooLarge, ctap2.ErrLimitExceeded, webauthn.ErrConstraint),
+
+	// What the key will not or cannot do.
+	tell(refused, "The key does not allow that now.",
+		"", "Unplug it, plug it in again, and try once more.",
+		ctap2.ErrNotAllowed),
+	tell(unsupported, "The key knows none of these algorithms.",
+		"", "fidoctl info lists those that it knows.",
+		ctap2.ErrUnsupportedAlgorithm, cose.ErrUnsupportedAlgorithm),
+	tell(noKey, "The card is not a security key.",
+		"It has no FIDO application, or does not offer it to this reader.",
+		"Use the USB port, if it has one; or another card.",
+		nfc.ErrNotFIDO),
+	tell(unsupported, "This key, or this build of fidoctl, cannot do that.",
+		"", "fidoctl info shows what the key can do. A build without cgo reaches no USB keys on macOS, Windows and FreeBSD.",
+		ctap2.ErrInvalidCommand, ctap2.ErrInvalidSubcommand, ctap2.ErrUnsupportedOption, ctap2.ErrUnsupportedExtension,
+		nfc.ErrInsNotSupported, nfc.ErrClaNotSupported, ctap2.ErrU2FInsNotSupported, ctap2.ErrU2FClaNotSupported,
+		hid.ErrInvalidCmd, ctap2.ErrUnsupported, webauthn.ErrNotSupported),
+
+	// Finding a key.
+	tell(noAccess, "Another program has the card to itself.",
+		"", "End that program (a browser, GnuPG's scdaemon), and try again.",
+		nfc.ErrInUse),
+	tell(noAccess, "This user may not use the key.",
+		noAccessMeans(),
+		noAccessNext(),
+		fs.ErrPermission),
+	tell(usage, "Several keys have this name.",
+		"", "fidoctl list shows their paths: name one with --device.",
+		keys.ErrAmbiguous),
+	tell(noKey, "No security key was found.",
+		"None is attached, or not the one that was named.",
+		"Plug one in, or hold one to a reader: fidoctl list says what there is, and whether cards can be seen. --virtual FILE takes a software key.",
+		keys.ErrNoKey, fs.ErrNotExist),
+	tell(noAccess, "This machine has no smart card service.",
+		"Cards and NFC keys cannot be seen.",
+		"Install pcscd, and start it: apt install pcscd; systemctl enable --now pcscd.socket.",
+		nfc.ErrNoService),
+	tell(noKey, "There is no such smart card reader.",
+		"", "fidoctl list shows the readers with a card in them.",
+		nfc.ErrNoReader),
+	tell(noKey, "There is no key in the reader.",
+		"", "Hold the key to it, and keep it there.",
+		nfc.ErrNoCard, nfc.ErrFileNotFound),
+
+	// The way to the key.
+	tell(connection, "The key is gone.",
+		"It was unplugged, or taken from the reader, before it had answered.",
+		"Plug it in again. If it was registering, fidoctl credentials list says whether it had finished.",
+		ctap2.ErrDeviceGone),
+	tell(connection, "Another program came between.",
+		"The card was reset, or another application of it selected.",
+		"Try again; hold the card still.",
+		ctap2.ErrReset, nfc.ErrNotSelected, nfc.ErrSelectFailed),
+	tell(connection, "Another program came between.",
+		"The list was not read to its end.",
+		"Try again.",
+		ctap2.ErrInterrupted),
+	tell(connection, "The key does not answer.",
+		"", "Unplug it, plug it in again, and try once more.",
+		ctap2.ErrNoAnswer, hid.ErrMsgTimeout),
+	tell(connection, "The key is busy.",
+		"Another program uses it.",
+		"Try again when that has ended.",
+		ctap2.ErrChannelBusy, ctap2.ErrLockRequired, ctap2.ErrProcessing, ctap2.ErrOperationPending,
+		ctap2.ErrNoOperations, ctap2.ErrNoOperationPending, ctap2.ErrNotBusy, hid.ErrChannelBusy, hid.ErrLockRequired),
+	tell(connection, "The key was closed.",
+		"", "Try again.",
+		ctap2.ErrClosed),
+
+	// What should not happen.
+	tell(usage, "That cannot be asked of a key.", "", "",
+		ctap2.ErrInvalidRequest, webauthn.ErrEncoding, webauthn.ErrType, webauthn.ErrSyntax),
+	tell(usage, "This site may not use that RP ID.",
+		"A site uses its own name, or that of the domain that it is in.",
+		"Name the site as it stands in the browser's address line.",
+		webauthn.ErrSecurity),
+	tell(notValid, "The key found its data damaged.",
+		"", "Try again.",
+		ctap2.ErrIntegrityFailure),
+	tell(notValid, "The signature is not valid.",
+		"Whoever made this does not have the private key, or it was changed since.",
+		"Do not trust it.",
+		cose.ErrSignature, attestation.ErrInvalid, attestation.ErrAAGUID),
+	tell(notValid, "The key vouches for itself in a format that is not known here.", "", "",
+		attestation.ErrFormat),
+	tell(notValid, "Nobody that is trusted vouches for this key.",
+		"", "Name the certificates of its maker with --roots.",
+		attestation.ErrUntrusted, attestation.ErrNotAttested),
+	tell(refused, "The policy does not allow this model of key.",
+		"", "Use another key, or ask whoever made the policy.",
+		attestation.ErrNotAllowed, attestation.ErrBlocked, attestation.ErrUnknownModel, attestation.ErrUnsafe,
+		attestation.ErrLevel),
+	tell(notValid, "The metadata are out of date.",
+		"", "Fetch the present file: https://mds3.fidoalliance.org/.",
+		metadata.ErrStale, metadata.ErrRollback),
+	tell(notValid, "The file is not the FIDO Alliance's metadata.",
+		"", "Fetch the present file: https://mds3.fidoalliance.org/.",
+		metadata.ErrMalformed, metadata.ErrSignature, metadata.ErrUntrusted),
+	tell(notValid, "The key's answer makes no sense.",
+		"It breaks the specification, or was garbled on the way.",
+		"Try again. To report it, add what fidoctl trace --record FILE writes.",
+		ctap2.ErrMalformed, hid.ErrFraming, nfc.ErrMalformed, cose.ErrNotOnCurve, cose.ErrInvalidKey, pin.ErrKey,
+		pin.ErrCiphertext, pin.ErrProtocol),
+	tell(failure, "The key did not accept the request.",
+		"It does not know something in it, or wants it said in another way.",
+		"To report it, add what fidoctl trace --record FILE writes.",
+		ctap2.ErrInvalidParameter, ctap2.ErrInvalidLength, ctap2.ErrInvalidSeq, ctap2.ErrInvalidChannel,
+		ctap2.ErrCBORParsing, ctap2.ErrCBORUnexpectedType, ctap2.ErrInvalidCBOR, ctap2.ErrInvalidCBORType,
+		ctap2.ErrMissingParameter, ctap2.ErrInvalidOption, hid.ErrInvalidPar, hid.ErrInvalidLen, hid.ErrInvalidSeq,
+		hid.ErrInvalidChannel, nfc.ErrWrongLength, nfc.ErrExtendedLength),
+	tell(failure, "The key failed, and does not say why.",
+		"", "Unplug it, plug it in again, and try once more.",
+		ctap2.ErrOther, hid.ErrOther),
+	tell(notValid, "The recording has another request at this place.",
+		"It plays only what was recorded, in the same order.",
+		"Run the command that was recorded.",
+		ctap2.ErrNotRecorded),
+	tell(refused, "The key did not do it.", "", "",
+		webauthn.ErrNotAllowed),
+}
+
+// An explained row says what errors mean.
+type explained struct {
+	errs []error
+	explanation
+}
+
+func tell(k kind, what, means, next string, errs ...error) explained {
+	return explained{errs, explanation{k, what, means, next}}
+}
+
+func noAccessMeans() string {
+	switch runtime.GOOS {
+	case "linux":
+		return "Its device file belongs to root, or the smart card service does not let this user in."
+	case "windows":
+		return "Windows keeps security keys from programs without administrator rights."
+	}
+	return ""
+}
+
+func noAccessNext() string {
+	switch runtime.GOOS {
+	case "linux":
+		return "Install the udev rule and plug the key in again: fidoctl udev-rules | sudo tee /etc/udev/rules.d/70-fido.rules; sudo udevadm control --reload."
+	case "windows":
+		return "Run fidoctl as administrator."
+	}
+	return "Run fidoctl as a user who may."
+}
+
+// explain returns what to tell a person. An error that nothing is known about
+// is told as it is.
+func explain(err error) explanation {
+	e, known := look(err)
+	var wrong *ctap2.PINError
+	switch {
+	case !errors.As(err, &wrong):
+	case wrong.Retries == 0: // the last try was this one
+		e, _ = look(ctap2.ErrPINBlocked)
+	case wrong.PowerCycle:
+		e, _ = look(ctap2.ErrPINAuthBlocked)
+	}
+	if wrong != nil && wrong.Retries > 0 {
+		e.Means = strings.TrimSpace(e.Means + fmt.Sprintf(" %s left.", count(wrong.Retries, "try is", "tries are")))
+	}
+	var graph *entra.Error
+	if errors.As(err, &graph) && !known {
+		e = explanation{connection, "Microsoft Graph did not do it.", "", "Try again."}
+		switch graph.Status {
+		case http.StatusUnauthorized, http.StatusForbidden:
+			e = explanation{noAccess, "Microsoft Graph does not accept the access token for this.", "", "Get a new one, with the permission UserAuthenticationMethod.ReadWrite.All."}
+		case http.StatusNotFound:
+			e = explanation{notFound, "Entra does not know this user.", "", "Name the user by user principal name or object ID."}
+		}
+	}
+	var reset *ctap2.ResetError
+	if errors.As(err, &reset) {
+		e.What = "The key was not reset."
+		switch {
+		case len(reset.Transports) > 0:
+			e.Means = "It takes a reset over " + list(reset.Transports) + " alone."
+		case errors.Is(err, ctap2.ErrNotAllowed):
+			e.Means = "It takes a reset only in the ten seconds after it was plugged in."
+		case reset.LongTouch:
+			e.Means = "It takes a touch of five seconds."
+		}
+		e.Next = "Try again, and be quick."
+	}
+	return e
+}
+
+// look returns the first explanation that there is for an error.
+func look(err error) (e explanation, known bool) {
+	for _, row := range explanations {
+		for _, one := range row.errs {
+			if !errors.Is(err, one) {
+				continue
+			}
+			if e = row.explanation; e.What == "" {
+				_, text, _ := strings.Cut(err.Error(), one.Error()+": ")
+				e.What = sentence(text)
+			}
+			return e, true
+		}
+	}
+	return explanation{failure, sentence(err.Error()), "", ""}, false
+}
+
+// sentence makes one of an error's text.
+func sentence(s string) string {
+	if s == "" {
+		return ""
+	}
+	return strings.ToUpper(s[:1]) + strings.TrimSuffix(s[1:], ".") + "."
+}
+
+// finish says what went wrong, and returns the exit status.
+func (p *program) finish(cmd *cobra.Command, err error) int {
+	if p.cancel != nil {
+		p.cancel()
+	}
+	if err == nil && p.out.failed != nil {
+		err = fmt.Errorf("%w: %w", errFile, p.out.failed)
+	}
+	if err == nil {
+		return 0
+	}
+	var s shown
+	if errors.As(err, &s) {
+		return s.exit
+	}
+	r := errorResult{*errorTextOf(err)}
+	if errors.Is(err, errUsage) {
+		r.Error.Next = "This explains it: " + cmd.CommandPath() + " --help"
+	}
+	if p.json {
+		p.show(r)
+	}
+	r.text(p.err)
+	return r.Error.Exit
+}
+
+// errorTextOf returns what there is to say of an error.
+func errorTextOf(err error) *errorText {
+	e := explain(err)
+	t := &errorText{Kind: e.name, Exit: e.exit, What: e.What, Means: e.Means, Next: e.Next, Detail: printable(err.Error())}
+	var status ctap2.Status
+	if errors.As(err, &status) {
+		t.Status = status.String()
+	}
+	var wrong *ctap2.PINError
+	if errors.As(err, &wrong) && wrong.Retries >= 0 {
+		t.TriesLeft = &wrong.Retries
+	}
+	return t
+}
+
+// exitCodesHelp is the help that lists the exit statuses.
+func exitCodesHelp() *cobra.Command {
+	var b strings.Builder
+	b.WriteString("Fidoctl exits with 0 if all went well, and otherwise with the status of what\nwent wrong. Its name is the member error.kind in JSON.\n\n")
+	for _, k := range kinds {
+		fmt.Fprintf(&b, "  %3d  %-13s %s\n", k.exit, k.name, k.meaning)
+	}
+	return &cobra.Command{Use: "exit-codes", Short: "How fidoctl ends", Long: strings.TrimRight(b.String(), "\n")}
+}

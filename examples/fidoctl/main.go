@@ -1,0 +1,196 @@
+// Fidoctl manages FIDO2 security keys: it says what a key is and can do, sets
+// its PIN, teaches it fingerprints, lists, renames and deletes the credentials
+// that it keeps, registers and signs in, and resets it.
+//
+//	fidoctl list                          # which keys are there?
+//	fidoctl info                          # what can this one do?
+//	fidoctl pin set
+//	fidoctl register example.com ada
+//	fidoctl signin example.com
+//	fidoctl credentials list
+//	fidoctl help signin                   # each command has examples
+//
+// It uses the key that is attached; of several, the one that is touched, or the
+// one that --device names by its path, its serial number or its reader. Without
+// a key, --virtual FILE takes the software authenticator of package virtual,
+// which keeps itself in FILE.
+//
+// With --json, standard output gets one JSON value per line, which "fidoctl
+// help json" explains; what people are told goes to standard error. "fidoctl
+// help exit-codes" explains how it ends. A PIN is asked for at the terminal, or
+// read from --pin-fd or --pin-stdin, a line for each PIN; there is no argument
+// and no environment variable for it, because others can see those.
+//
+// It holds no protocol: whatever it does to a key is a call into the library,
+// with a file for each family of commands. Its command line is cobra's, which
+// brings the help and the completion for four shells.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/pin"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	context.AfterFunc(ctx, stop) // whoever interrupts twice does not want to wait
+	p := &program{in: os.Stdin, out: newPrinter(os.Stdout), err: newPrinter(os.Stderr), person: "ready", pinFD: -1}
+	os.Exit(p.run(ctx, os.Args[1:]))
+}
+
+// A program is one run of fidoctl: what the command line says, and the person
+// who is reached at the terminal.
+type program struct {
+	in       *os.File
+	out, err *printer
+
+	device   string
+	virtual  string
+	profile  string
+	person   string
+	json     bool
+	yes      bool
+	pinFD    int
+	pinStdin bool
+	timeout  time.Duration
+
+	pins      *os.File                              // what pinFD or pinStdin stands for, from the first PIN on
+	wrap      func(ctap2.Transport) ctap2.Transport // set by the command trace
+	playing   ctap2.Transport                       // likewise
+	recording bool                                  // likewise: with --record or --play
+	enrolling *enrollment                           // of a fingerprint, while that lasts
+	handsOut  bool                                  // entra provision: keys get their first PIN
+	given     pin.Secret                            // that PIN
+	touches   sync.Mutex                            // guards the next two
+	touching  bool                                  // the person was told to touch the key
+	choosing  bool                                  // the person was told to touch one of several keys
+	started   bool                                  // the command line was understood
+	cancel    context.CancelFunc                    // of the timeout
+}
+
+// run carries out a command line and returns the exit status.
+func (p *program) run(ctx context.Context, args []string) int {
+	root := p.command()
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && !p.started {
+		err = usageError(err)
+	}
+	return p.finish(cmd, err)
+}
+
+// command returns the whole tree of commands. Its flags have the values that
+// they have already as their defaults: the command trace builds a second tree.
+func (p *program) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "fidoctl",
+		Short: "Manage FIDO2 security keys",
+		Long: `Fidoctl manages FIDO2 security keys on USB and NFC: PIN, fingerprints,
+credentials, settings. Without a key at hand, --virtual FILE is one.`,
+		Example: `  fidoctl list
+  fidoctl pin set
+  fidoctl register example.com ada
+  fidoctl --virtual key.json info`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cmd.ValidateFlagGroups(); err != nil {
+				return err
+			}
+			p.started = true
+			if p.timeout > 0 {
+				ctx, cancel := context.WithTimeout(cmd.Context(), p.timeout)
+				p.cancel = cancel
+				cmd.SetContext(ctx)
+			}
+			return nil
+		},
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetOut(p.out)
+	root.SetErr(p.err)
+	root.SetHelpCommandGroupID("program")
+	root.SetCompletionCommandGroupID("program")
+
+	flags := root.PersistentFlags()
+	flags.StringVar(&p.device, "device", p.device, "use the key of this `name`: path, serial number or reader")
+	flags.StringVar(&p.virtual, "virtual", p.virtual, "use the software key in this `file`, which is made if it is not there")
+	flags.StringVar(&p.profile, "virtual-profile", p.profile, "the `kind` of software key: "+list(profileNames()))
+	flags.StringVar(&p.person, "virtual-person", p.person, "`who` touches the software key: "+list(personNames()))
+	flags.BoolVar(&p.json, "json", p.json, "write JSON (see 'fidoctl help json')")
+	flags.BoolVarP(&p.yes, "yes", "y", p.yes, "do not ask before something is lost")
+	flags.IntVar(&p.pinFD, "pin-fd", p.pinFD, "read PINs from this file `descriptor`, one a line")
+	flags.BoolVar(&p.pinStdin, "pin-stdin", p.pinStdin, "read PINs from standard input, one a line")
+	flags.DurationVar(&p.timeout, "timeout", p.timeout, "give up after this `time`, such as 30s")
+	flags.Lookup("pin-fd").DefValue = "0" // not shown
+	root.MarkFlagsMutuallyExclusive("device", "virtual")
+	root.MarkFlagsMutuallyExclusive("pin-fd", "pin-stdin")
+	complete(root, "device", p.deviceNames)
+	complete(root, "virtual-profile", func(context.Context) []string { return profileNames() })
+	complete(root, "virtual-person", func(context.Context) []string { return personNames() })
+
+	root.AddGroup(&cobra.Group{ID: "key", Title: "The key:"}, &cobra.Group{ID: "use", Title: "What it is for:"},
+		&cobra.Group{ID: "program", Title: "Besides:"})
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("key", p.listCommand(), p.infoCommand(), p.pinCommand(), p.fingerprintCommand(), p.credentialsCommand(),
+		p.blobCommand(), p.configCommand(), p.policyCommand(), p.resetCommand())
+	add("use", p.registerCommand(), p.signinCommand(), p.verifyCommand(), p.secretCommand(), p.entraCommand())
+	add("program", p.watchCommand(), p.traceCommand(), p.udevRulesCommand())
+	root.AddCommand(jsonHelp(), exitCodesHelp())
+	return root
+}
+
+// complete says what the values of a flag can be.
+func complete(cmd *cobra.Command, flag string, values func(context.Context) []string) {
+	err := cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return values(cmd.Context()), cobra.ShellCompDirectiveNoFileComp
+	})
+	if err != nil {
+		panic(err) // no such flag
+	}
+}
+
+// group returns a command that only has others.
+func group(use, short, example string, commands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Example: example, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usagef("%s: say what to do; 'fidoctl help %s' explains", cmd.CommandPath(), use)
+		}}
+	c.AddCommand(commands...)
+	return c
+}
+
+// withKey makes a command's function of one that needs an open key, and shows
+// what that returns. A result that comes with an error is shown as well.
+func (p *program) withKey(do func(ctx context.Context, key *session, args []string) (result, error)) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		key, err := p.open(ctx)
+		if err != nil {
+			return err
+		}
+		r, err := do(ctx, key, args)
+		if r != nil {
+			p.show(r)
+		}
+		if closed := key.close(); err == nil {
+			err = closed
+		}
+		return err
+	}
+}

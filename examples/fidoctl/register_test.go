@@ -1,0 +1,200 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestRegisterAndSignInPerson(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, testPIN)
+	files := t.TempDir()
+	ada, signed := filepath.Join(files, "ada.json"), filepath.Join(files, "signed.json")
+
+	s := person(t, key, "register", "example.com", "ada", "--out", ada, "--virtual-person", "slow")
+	s.sees("PIN (8 tries left): ")
+	s.types(testPIN + "\n")
+	s.sees("Touch the key (example.com)")
+	s.sees("Registered ada at example.com.")
+	s.sees("kept on the key")
+	s.ends(0)
+
+	s = person(t, key, "signin", "example.com", "--out", signed)
+	s.sees("PIN")
+	s.types(testPIN + "\n")
+	s.sees("Signed in at example.com.")
+	s.sees("user verified  yes")
+	s.ends(0)
+
+	s = person(t, "", "verify", "example.com", ada, signed)
+	s.sees("The registration at example.com is valid.")
+	s.sees("attestation    basic")
+	s.sees("The sign-in is valid")
+	s.ends(0)
+
+	// A second account: which one?
+	s = person(t, key, "register", "example.com", "bob")
+	s.sees("PIN")
+	s.types(testPIN + "\n")
+	s.sees("Registered bob")
+	s.ends(0)
+	s = person(t, key, "signin", "example.com")
+	s.sees("PIN")
+	s.types(testPIN + "\n")
+	s.sees("1  bob")
+	s.sees("2  ada")
+	s.sees("Which account? [1-2] ")
+	s.types("3\n")
+	s.sees("Which account? [1-2] ")
+	s.types("2\n")
+	s.sees("Signed in at example.com as ada.")
+	s.ends(0)
+}
+
+// The key waits for somebody who is not there; Ctrl-C ends that, on the key as
+// well.
+func TestInterruptedTouch(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, testPIN)
+	s := person(t, key, "register", "example.com", "ada", "--virtual-person", "absent")
+	s.sees("PIN")
+	s.types(testPIN + "\n")
+	s.sees("Touch the key")
+	s.types(ctrlC)
+	s.sees("Interrupted.")
+	s.ends(interrupted.exit)
+	if r := listed(t, key); len(r.Credentials) != 0 {
+		t.Errorf("%+v", r)
+	}
+	// And while somebody is asked for a PIN, after which the terminal shows again
+	// what is typed.
+	cmd := command(t, "--virtual", key, "pin", "check")
+	shell := command(t)
+	shell.Path, shell.Args = "/bin/sh", []string{"sh", "-c", "trap : INT; " + cmd.Path + ` --virtual "$1" pin check; stty -a; cat`, "sh", key}
+	s = onScreen(t, shell)
+	s.sees("PIN (8 tries left): ")
+	s.types(ctrlC)
+	s.sees("Interrupted.")
+	s.sees(" echo ")
+	s.types("\x04")
+	s.ends(0)
+}
+
+func TestRegisterAndSignInScript(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, testPIN)
+	files := t.TempDir()
+	var r registerResult
+	script(t, key, &r, "register", "example.com", "ada", "--algorithm", "EdDSA", "--user-id", "00ff", "--protect", "required")
+	if r.Site != "example.com" || r.User != "ada" || !*r.Discoverable || !r.UserVerified || r.Algorithm != "EdDSA" || r.Attestation != "basic" {
+		t.Errorf("%+v", r)
+	}
+	var response struct{ RawID, Type string }
+	if err := json.Unmarshal(r.Registration, &response); err != nil || response.Type != "public-key" {
+		t.Errorf("%v: %s", err, r.Registration)
+	}
+	var c credentialResult
+	script(t, key, &c, "credentials", "show", response.RawID)
+	if c.ID.String() != r.ID.String() || c.UserID.String() != "00ff" || c.Protection != "userVerificationRequired" {
+		t.Errorf("%+v", c)
+	}
+
+	// The result itself is good to verify, too.
+	write := func(name string, v any) string {
+		t.Helper()
+		data, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name = filepath.Join(files, name)
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	var s signinResult
+	script(t, key, &s, "signin", "https://example.com", "--uv", "required")
+	if !s.UserPresent || !s.UserVerified || s.UserID.String() != "00ff" || s.Counter == 0 {
+		t.Errorf("%+v", s)
+	}
+	registered, signed := write("registered", map[string]any{"registration": r.Registration}), write("signed", map[string]any{"authentication": s.Authentication})
+	var v verifyResult
+	script(t, "", &v, "verify", "https://example.com", registered, signed)
+	if v.Attestation != "basic" || v.Signin == nil || !v.Signin.UserVerified || v.Signin.Origin != "https://example.com" {
+		t.Errorf("%+v", v)
+	}
+	script(t, "", &v, "verify", "example.com", registered)
+
+	// What a site refuses.
+	scriptFails(t, "", notValid, "verify", "example.org", registered, signed)
+	scriptFails(t, "", notValid, "verify", "example.com", signed)
+	scriptFails(t, "", notValid, "verify", "example.com", registered, registered)
+	var other registerResult
+	script(t, key, &other, "register", "example.com", "bob")
+	scriptFails(t, "", notValid, "verify", "example.com", write("other", map[string]any{"registration": other.Registration}), signed)
+	scriptFails(t, "", failure, "verify", "example.com", filepath.Join(files, "none"))
+	scriptFails(t, "", failure, "verify", "example.com", open(t, "[]").Name())
+
+	// Several accounts, and nobody to ask.
+	if e := scriptFails(t, key, usage, "signin", "example.com", "--uv", "required"); !strings.Contains(e.What, "bob, ada") {
+		t.Errorf("%+v", e)
+	}
+	script(t, key, &s, "signin", "example.com", "--user", "ada")
+	if s.User != "ada" || s.ID.String() != r.ID.String() {
+		t.Errorf("%+v", s)
+	}
+	scriptFails(t, key, usage, "signin", "example.com", "--user", "zoe")
+	scriptFails(t, key, notFound, "signin", "example.net")
+
+	// A credential that the key does not keep.
+	script(t, key, &r, "register", "example.net", "ada", "--resident-key", "discouraged")
+	if *r.Discoverable {
+		t.Errorf("%+v", r)
+	}
+	scriptFails(t, key, notFound, "signin", "example.net")
+	script(t, key, &s, "signin", "example.net", "--credential", r.ID.String())
+
+	for _, args := range [][]string{
+		{"register", "example.com"},
+		{"register", "example.com", "ada", "--user-id", "xyz"},
+		{"register", "example.com", "ada", "--algorithm", "ROT13"},
+		{"register", "example.com", "ada", "--protect", "well"},
+		{"register", "http://example.com", "ada"},
+		{"signin", "example.com", "--credential", "?"},
+	} {
+		scriptFails(t, key, usage, args...)
+	}
+	scriptFails(t, key, noTouch, "--virtual-person", "unwilling", "register", "example.com", "ada")
+	scriptFails(t, key, noTouch, "--virtual-person", "absent", "--timeout", "1s", "register", "example.com", "ada")
+	scriptFails(t, key, failure, "register", "example.com", "ada", "--out", files)
+}
+
+// The options and the responses are those of sites.
+func TestOptionsOfASite(t *testing.T) {
+	key := newKey(t, testPIN)
+	files := t.TempDir()
+	options := open(t, `{"publicKey": {"rp": {"id": "example.com", "name": "Example"},
+		"user": {"id": "AP8", "name": "ada@example.com", "displayName": "Ada"}, "challenge": "c2FsdA",
+		"pubKeyCredParams": [{"type": "public-key", "alg": -7}],
+		"authenticatorSelection": {"residentKey": "required", "userVerification": "required"}, "attestation": "none"}}`).Name()
+	response := filepath.Join(files, "response")
+	var r registerResult
+	script(t, key, &r, "register", "login.example.com", "--options", options, "--out", response)
+	if r.User != "ada@example.com" || r.Discoverable != nil || r.Attestation != "none" || !r.UserVerified {
+		t.Errorf("%+v", r)
+	}
+	request := open(t, `{"rpId": "example.com", "challenge": "c3VnYXI", "userVerification": "required"}`).Name()
+	var s signinResult
+	script(t, key, &s, "signin", "login.example.com", "--options", request, "--out", filepath.Join(files, "signed"))
+	var v verifyResult
+	script(t, "", &v, "verify", "example.com", response, filepath.Join(files, "signed"))
+	if v.Registration.Challenge != "c2FsdA" || v.Signin.Challenge != "c3VnYXI" || v.Signin.Origin != "https://login.example.com" {
+		t.Errorf("%+v", v)
+	}
+	scriptFails(t, key, usage, "register", "example.org", "--options", options)
+	scriptFails(t, key, usage, "register", "example.com", "--options", open(t, "{}").Name())
+	scriptFails(t, key, failure, "signin", "example.com", "--options", filepath.Join(files, "none"))
+}

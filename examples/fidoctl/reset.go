@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tapstone/fido/ctap2"
+)
+
+func (p *program) resetCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "reset",
+		Short: "Erase the key",
+		Long: `Reset erases the key: its credentials, its PIN, its fingerprints and its settings.
+It shows what will be lost, for which it takes the PIN if it is known, and asks. A
+key takes a reset only in the ten seconds after it was plugged in: reset says when
+to unplug it and when to touch it.`,
+		Example: `  fidoctl reset
+  fidoctl reset --device /dev/hidraw3 --yes`,
+		Args: cobra.NoArgs,
+		RunE: p.withKey(p.reset),
+	}
+}
+
+func (p *program) reset(ctx context.Context, key *session, _ []string) (result, error) {
+	if p.recording {
+		return nil, usagef("a reset takes two sessions, and a recording has one: trace it without --record and --play")
+	}
+	if !p.yes {
+		if err := p.showLoss(ctx, key); err != nil {
+			return nil, err
+		}
+		if err := p.confirm(ctx, "Erase %s?", key.name); err != nil {
+			return nil, err
+		}
+	}
+	if err := key.replug(ctx); err != nil {
+		return nil, err
+	}
+	p.err.printf("You have ten seconds.\n")
+	if err := key.Reset(ctx); err != nil {
+		return nil, err
+	}
+	return done{"The key is as new."}, nil
+}
+
+// showLoss says what a reset will take away: by name, if the key tells.
+func (p *program) showLoss(ctx context.Context, key *session) error {
+	p.err.in(bold, "A reset cannot be undone. It takes away:\n")
+	p.err.printf("  the PIN, all fingerprints and settings\n  every way to sign in with this key, also where it keeps nothing itself\n")
+	info := key.Info()
+	if !info.Options[ctap2.OptionClientPIN] && !info.Options[ctap2.OptionUserVerification] {
+		if info.Options[ctap2.OptionResidentKey] {
+			p.err.printf("  credentials, if there are any: it has no PIN, and does not list them\n")
+		}
+		return nil
+	}
+	p.err.printf("To see the credentials, enter the PIN; to go on without, leave it empty.\n")
+	credentials, token, err := key.credentials(ctx, "")
+	switch {
+	case ctx.Err() != nil:
+		return err
+	case errors.Is(err, errDeclined):
+		return nil
+	case err != nil:
+		p.err.printf("  credentials that cannot be listed: %s\n", explain(err).What)
+		return nil
+	}
+	defer wipe(token, credentials)
+	for _, c := range credentials {
+		p.err.printf("  %s\n", credentialOf(c))
+	}
+	p.err.printf("  %s in all\n", count(len(credentials), "credential", "credentials"))
+	return nil
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/ctap2/webauthn"
+)
+
+// verifyResult is what holds of a registration, and of a sign-in with it.
+type verifyResult struct {
+	Site         string       `json:"site"`
+	ID           hexBytes     `json:"id" doc:"the credential's"`
+	Algorithm    string       `json:"algorithm"`
+	Attestation  string       `json:"attestation" doc:"who vouches for the key: none, self, basic, or a format that is not known"`
+	Registration checkedPart  `json:"registration"`
+	Signin       *checkedPart `json:"signin,omitempty" doc:"if a sign-in was given"`
+}
+
+type checkedPart struct {
+	UserPresent  bool   `json:"userPresent"`
+	UserVerified bool   `json:"userVerified"`
+	Counter      uint32 `json:"counter"`
+	Challenge    string `json:"challenge" doc:"base64url, to be compared with the one that was handed out"`
+	Origin       string `json:"origin"`
+}
+
+func (r verifyResult) text(w *printer) {
+	w.in(green, "The registration at %s is valid.\n", r.Site)
+	w.printf("  credential     %s\n  algorithm      %s\n  attestation    %s\n", r.ID, r.Algorithm, r.Attestation)
+	r.Registration.text(w)
+	if r.Signin != nil {
+		w.in(green, "The sign-in is valid, and made with it.\n")
+		r.Signin.text(w)
+	}
+}
+
+func (c checkedPart) text(w *printer) {
+	w.printf("  origin         %s\n  challenge      %s\n  user verified  %s\n  counter        %d\n", c.Origin, c.Challenge, yesNo(c.UserVerified), c.Counter)
+}
+
+func (p *program) verifyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify SITE REGISTRATION [SIGNIN]",
+		Short: "Check what register and signin have written",
+		Long: `Verify does what a site does with a registration, and with a sign-in: it checks
+that they are for this site, that the user was there, and the signatures. It takes
+files that "register" and "signin" wrote with --out or --json, or a browser's. It
+needs no key. A site also compares the challenge with the one that it handed out.`,
+		Example: `  fidoctl register example.com ada --out ada.json
+  fidoctl signin example.com --out signin.json
+  fidoctl verify example.com ada.json signin.json`,
+		Args: cobra.RangeArgs(2, 3),
+		RunE: func(_ *cobra.Command, args []string) error {
+			r, err := p.verify(args[0], args[1:])
+			if err != nil {
+				return err
+			}
+			p.show(r)
+			return nil
+		},
+	}
+}
+
+// A webauthnResponse is RegistrationResponseJSON or AuthenticationResponseJSON,
+// or one of them as the commands show it.
+type webauthnResponse struct {
+	Registration   *webauthnResponse `json:"registration"`
+	Authentication *webauthnResponse `json:"authentication"`
+
+	Response struct {
+		ClientDataJSON    webauthn.Base64URL `json:"clientDataJSON"`
+		AttestationObject webauthn.Base64URL `json:"attestationObject"`
+		AuthenticatorData webauthn.Base64URL `json:"authenticatorData"`
+		Signature         webauthn.Base64URL `json:"signature"`
+	} `json:"response"`
+}
+
+func (p *program) response(name string) (*webauthnResponse, error) {
+	data, err := readFile(p.in, name)
+	if err != nil {
+		return nil, err
+	}
+	r := new(webauthnResponse)
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", errFile, name, err)
+	}
+	switch {
+	case r.Registration != nil:
+		r = r.Registration
+	case r.Authentication != nil:
+		r = r.Authentication
+	}
+	return r, nil
+}
+
+func (p *program) verify(site string, files []string) (result, error) {
+	rpID := site
+	if u, err := url.Parse(site); err == nil && strings.Contains(site, "://") {
+		rpID = u.Hostname()
+	}
+	registered, err := p.response(files[0])
+	if err != nil {
+		return nil, err
+	}
+	statement, credential, err := vouched(registered.Response.AttestationObject, registered.Response.ClientDataJSON)
+	if err != nil {
+		return nil, err
+	}
+	part, err := checked(webauthn.TypeCreate, rpID, registered.Response.ClientDataJSON, credential.AuthData)
+	if err != nil {
+		return nil, err
+	}
+	r := verifyResult{Site: site, ID: credential.ID, Algorithm: credential.PublicKey.Algorithm.String(), Attestation: statement, Registration: *part}
+	if len(files) == 1 {
+		return r, nil
+	}
+	signed, err := p.response(files[1])
+	if err != nil {
+		return nil, err
+	}
+	data, err := ctap2.ParseAuthenticatorData(signed.Response.AuthenticatorData)
+	if err != nil {
+		return nil, err
+	}
+	if r.Signin, err = checked(webauthn.TypeGet, rpID, signed.Response.ClientDataJSON, data); err != nil {
+		return nil, err
+	}
+	hash := sha256.Sum256(signed.Response.ClientDataJSON)
+	assertion := ctap2.Assertion{AuthData: data, Signature: signed.Response.Signature}
+	return r, assertion.Verify(credential.PublicKey, hash[:])
+}
+
+// checked is what a site looks at besides the signature.
+func checked(kind, rpID string, clientDataJSON []byte, data *ctap2.AuthenticatorData) (*checkedPart, error) {
+	var client struct {
+		Type      string `json:"type"`
+		Challenge string `json:"challenge"`
+		Origin    string `json:"origin"`
+	}
+	if err := json.Unmarshal(clientDataJSON, &client); err != nil {
+		return nil, fmt.Errorf("%w: clientDataJSON: %w", errNotValid, err)
+	}
+	switch {
+	case client.Type != kind:
+		return nil, fmt.Errorf("%w: the type is %q, not %q", errNotValid, client.Type, kind)
+	case data.RPIDHash != sha256.Sum256([]byte(rpID)):
+		return nil, fmt.Errorf("%w: it is for another site than %q", errNotValid, rpID)
+	case !data.Flags.Has(ctap2.FlagUserPresent):
+		return nil, fmt.Errorf("%w: the user was not there", errNotValid)
+	}
+	return &checkedPart{
+		UserPresent: true, UserVerified: data.Flags.Has(ctap2.FlagUserVerified), Counter: data.SignCount,
+		Challenge: client.Challenge, Origin: client.Origin,
+	}, nil
+}
