@@ -188,11 +188,14 @@ func (a *Authenticator) EnrollFingerprint(ctx context.Context, r *EnrollFingerpr
 	var fingerprint *Fingerprint
 	err := a.bioEnrollment(ctx, func(c *ceremony, command byte) error {
 		if r.FriendlyName != "" {
-			info, err := c.fingerprintSensorInfo(command)
-			if err != nil {
+			reply, err := c.bioSubcommand(command, ctap.BioGetFingerprintSensorInfo, nil, nil)
+			switch {
+			case errors.Is(err, ErrInvalidSubcommand), errors.Is(err, ErrMalformed):
+				reply = new(bioEnrollmentReply) // what it takes shows when it gets the name
+			case err != nil:
 				return err
 			}
-			if limit := info.MaxTemplateFriendlyName; limit > 0 && len(r.FriendlyName) > limit {
+			if limit := reply.maxName; limit > 0 && len(r.FriendlyName) > limit {
 				return invalid("FriendlyName of %d bytes, the key takes %d", len(r.FriendlyName), limit)
 			}
 		}

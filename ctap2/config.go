@@ -45,8 +45,10 @@ type VendorPrototypeRequest struct {
 // which may be nil, one with permission acfg is obtained if the key demands
 // one.
 //
-// As all methods that configure the key it returns ErrUnsupported if the key
-// lacks the command or the subcommand, and what Token returns.
+// As all methods that configure the key it returns ErrUnsupported if the Info
+// says that the key lacks the command or the subcommand, what Token returns, and
+// what the key answers: ErrInvalidSubcommand or ErrInvalidParameter, from some,
+// for a subcommand that they lack without saying so.
 func (a *Authenticator) EnableEnterpriseAttestation(ctx context.Context, token *Token) error {
 	return a.configure(ctx, ctap.ConfigEnableEnterpriseAttestation, nil, token)
 }
@@ -157,9 +159,11 @@ func (a *Authenticator) config(ctx context.Context, subcommand byte, parameters 
 }
 
 // configures reports whether the key has a subcommand. Keys of before CTAP 2.3
-// do not list them, but for setMinPINLength, which has an option.
+// do not list them, but three have an option.
 func (i *Info) configures(subcommand byte) error {
 	missing := !i.optionOn(OptionAuthenticatorConfig) ||
+		subcommand == ctap.ConfigEnableEnterpriseAttestation && !i.optionKnown(OptionEnterpriseAttestation) ||
+		subcommand == ctap.ConfigToggleAlwaysUV && !i.optionKnown(OptionAlwaysUV) ||
 		subcommand == ctap.ConfigSetMinPINLength && !i.optionOn(OptionSetMinPINLength) ||
 		i.AuthenticatorConfigCommands != nil && !slices.Contains(i.AuthenticatorConfigCommands, uint64(subcommand))
 	if missing {

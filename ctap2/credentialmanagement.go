@@ -80,7 +80,7 @@ const maxStored = 1 << 14
 // lacks the command, ErrNotSetUp if it has no PIN yet, and what Token returns.
 func (a *Authenticator) GetCredsMetadata(ctx context.Context, token *Token) (CredsMetadata, error) {
 	var m CredsMetadata
-	err := a.manageCredentials(ctx, "", token, func(c *ceremony, t *Token) error {
+	err := a.manageCredentials(ctx, ctap.CredMgmtGetCredsMetadata, "", token, func(c *ceremony, t *Token) error {
 		reply, err := c.credentialManagement(ctap.CredMgmtGetCredsMetadata, nil, t)
 		if err != nil {
 			return err
@@ -102,11 +102,14 @@ func (a *Authenticator) GetCredsMetadata(ctx context.Context, token *Token) (Cre
 // its place and the error wraps ErrInterrupted.
 func (a *Authenticator) EnumerateRPs(ctx context.Context, token *Token) ([]StoredRP, error) {
 	var list []StoredRP
-	err := a.manageCredentials(ctx, "", token, func(c *ceremony, t *Token) (err error) {
+	err := a.manageCredentials(ctx, ctap.CredMgmtEnumerateRPsBegin, "", token, func(c *ceremony, t *Token) (err error) {
 		list, err = c.enumerateRPs(t)
 		return err
 	})
-	return list, err
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
 }
 
 // EnumerateCredentials lists discoverable credentials (§6.8.4), those of one
@@ -128,8 +131,14 @@ func (a *Authenticator) EnumerateCredentials(ctx context.Context, r *EnumerateCr
 		hash = &sum
 	}
 	var list []*StoredCredential
-	err := a.manageCredentials(ctx, r.RPID, r.Token, func(c *ceremony, t *Token) error {
+	wipe := func() {
+		for _, s := range list {
+			s.LargeBlobKey.Wipe()
+		}
 		list = nil
+	}
+	err := a.manageCredentials(ctx, ctap.CredMgmtEnumerateCredentialsBegin, r.RPID, r.Token, func(c *ceremony, t *Token) error {
+		wipe() // what was read under a token that the key then gave up
 		parties := []StoredRP{{RP: RelyingParty{ID: r.RPID}}}
 		if hash != nil {
 			parties[0].IDHash = *hash
@@ -149,12 +158,9 @@ func (a *Authenticator) EnumerateCredentials(ctx context.Context, r *EnumerateCr
 		return nil
 	})
 	if err != nil {
-		for _, s := range list {
-			s.LargeBlobKey.Wipe()
-		}
-		return nil, err
+		wipe()
 	}
-	return list, nil
+	return list, err
 }
 
 // DeleteCredential deletes a discoverable credential (§6.8.5). If the key does
@@ -165,7 +171,7 @@ func (a *Authenticator) DeleteCredential(ctx context.Context, r *DeleteCredentia
 		return invalid("no Credential.ID")
 	}
 	id := r.Credential.wire()
-	return a.manageCredentials(ctx, "", r.Token, func(c *ceremony, t *Token) error {
+	return a.manageCredentials(ctx, ctap.CredMgmtDeleteCredential, "", r.Token, func(c *ceremony, t *Token) error {
 		a.moved.Store(true)
 		_, err := c.credentialManagement(ctap.CredMgmtDeleteCredential, &credMgmtParameters{
 			CredentialID: &id,
@@ -189,7 +195,7 @@ func (a *Authenticator) UpdateUserInformation(ctx context.Context, r *UpdateUser
 		return invalid("User.ID of %d bytes", len(r.User.ID))
 	}
 	id, user := r.Credential.wire(), userEntity(r.User)
-	return a.manageCredentials(ctx, "", r.Token, func(c *ceremony, t *Token) error {
+	return a.manageCredentials(ctx, ctap.CredMgmtUpdateUserInformation, "", r.Token, func(c *ceremony, t *Token) error {
 		a.moved.Store(true)
 		_, err := c.credentialManagement(ctap.CredMgmtUpdateUserInformation, &credMgmtParameters{
 			CredentialID: &id,
@@ -199,28 +205,30 @@ func (a *Authenticator) UpdateUserInformation(ctx context.Context, r *UpdateUser
 	})
 }
 
-func (a *Authenticator) manageCredentials(ctx context.Context, rpID string, held *Token, run func(*ceremony, *Token) error) error {
+// manageCredentials runs what begins with a subcommand, under a token.
+func (a *Authenticator) manageCredentials(ctx context.Context, subcommand byte, rpID string, held *Token, run func(*ceremony, *Token) error) error {
 	c, err := a.beginInformed(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.end()
 	c.rpID = rpID
-	if _, err := c.info.credentialManagementCommand(); err != nil {
+	if _, err := c.info.credentialManagementCommand(subcommand); err != nil {
 		return err
 	}
 	return c.authorized(PermissionCredentialManagement, rpID, held, func(t *Token) error { return run(c, t) })
 }
 
-// credentialManagementCommand returns the command byte that the key knows.
-func (i *Info) credentialManagementCommand() (byte, error) {
+// credentialManagementCommand returns the command byte under which the key
+// knows a subcommand.
+func (i *Info) credentialManagementCommand(subcommand byte) (byte, error) {
 	switch {
 	case i.optionOn(OptionCredentialManagement):
 		return ctap.CmdCredentialManagement, nil
-	case i.optionOn(OptionCredentialMgmtPreview):
+	case i.optionOn(OptionCredentialMgmtPreview) && subcommand != ctap.CredMgmtUpdateUserInformation:
 		return ctap.CmdCredentialManagementPreview, nil
 	}
-	return 0, fmt.Errorf("ctap2: %w: no credential management", ErrUnsupported)
+	return 0, fmt.Errorf("ctap2: %s: %w", commandName(ctap.CmdCredentialManagement, subcommand), ErrUnsupported)
 }
 
 // credMgmtParameters is the subCommandParams of authenticatorCredentialManagement
@@ -242,12 +250,9 @@ type credMgmtReply struct {
 }
 
 func (c *ceremony) credentialManagement(subcommand byte, p *credMgmtParameters, t *Token) (*credMgmtReply, error) {
-	command, err := c.info.credentialManagementCommand()
+	command, err := c.info.credentialManagementCommand(subcommand)
 	if err != nil {
 		return nil, err
-	}
-	if command == ctap.CmdCredentialManagementPreview && subcommand == ctap.CredMgmtUpdateUserInformation {
-		return nil, fmt.Errorf("ctap2: %w: the key has the preview of credential management, without updateUserInformation", ErrUnsupported)
 	}
 	var parameters any
 	if p != nil {

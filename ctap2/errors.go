@@ -22,8 +22,8 @@ var (
 	// ErrNoAnswer: the key fell silent.
 	ErrNoAnswer = ctap.ErrNoAnswer
 	// ErrReset: a card lost its state, and with it its tokens, since another
-	// program or the operating system reset it. A method that obtained its own
-	// token has tried again by then.
+	// program or the operating system reset it. MakeCredential and GetAssertion
+	// have tried again by then; other methods can be called again.
 	ErrReset = ctap.ErrReset
 	// ErrUnsupported: the key lacks what was asked for; it was not asked.
 	ErrUnsupported = ctap.ErrUnsupported

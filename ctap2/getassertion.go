@@ -220,10 +220,12 @@ func (c *ceremony) getAssertions(p *getAssertionParameters, r *GetAssertionReque
 		}
 		assertions = append(assertions, next)
 	}
-	for _, a := range assertions {
+	for _, a := range assertions { // all of them, before a secret is decrypted
 		if err := a.AuthData.answers(rpIDHash, r.UserVerification); err != nil {
 			return fail(malformed(ctap.CmdGetAssertion, err))
 		}
+	}
+	for _, a := range assertions {
 		a.Extensions = c.extensionOutputs(ctap.CmdGetAssertion, r.Extensions, a.AuthData.Extensions, a.UnsignedExtensions)
 	}
 	return assertions, nil

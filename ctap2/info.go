@@ -82,6 +82,8 @@ func (i *Info) CredStoreState(persistent *Token) ([16]byte, error) {
 // key made of the token and the member's name.
 func (t *Token) open(member string, sealed []byte) (plain [aes.BlockSize]byte, err error) {
 	switch {
+	case t == nil:
+		return plain, invalid("no token")
 	case t.secret.Len() == 0:
 		return plain, invalid("the token was wiped")
 	case sealed == nil:

@@ -182,6 +182,9 @@ func (s *scribe) item(sh *shape, depth int) {
 			s.string(sh, major, int(arg))
 			break
 		}
+		if sh.inside != nil { // its parts do not keep to the pieces
+			sh = &shape{sight: hidden}
+		}
 		for i := uint64(0); s.more(i, 0, info); i++ {
 			s.item(sh, depth+1)
 		}

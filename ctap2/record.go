@@ -95,7 +95,7 @@ func (o *octets) UnmarshalText(text []byte) (err error) {
 }
 
 // recordedErrors are the errors that Play returns as what they were.
-var recordedErrors = []error{ErrDeviceGone, ErrClosed, ErrMessageTooLarge, ErrNoAnswer, ErrUnsupported,
+var recordedErrors = []error{ErrDeviceGone, ErrClosed, ErrMessageTooLarge, ErrNoAnswer, ErrReset, ErrUnsupported,
 	context.Canceled, context.DeadlineExceeded}
 
 // A recorder is the listener of Record.

@@ -117,8 +117,8 @@ func (t *Token) Format(f fmt.State, _ rune) {
 //
 // It refuses a request without permissions, with mc or ga and no RP ID, or with
 // pcmr next to others, with ErrInvalidRequest; it returns ErrNotSetUp, ErrNoPIN,
-// ErrPINChangeRequired, a [*PINError], or what the key answers, such as
-// ErrUnauthorizedPermission.
+// ErrPINChangeRequired, a [*PINError], ErrUnsupported for pcmr on a key that
+// does not have it, or what the key answers, such as ErrUnauthorizedPermission.
 func (a *Authenticator) Token(ctx context.Context, request *TokenRequest) (*Token, error) {
 	const (
 		bound = PermissionMakeCredential | PermissionGetAssertion
@@ -138,17 +138,33 @@ func (a *Authenticator) Token(ctx context.Context, request *TokenRequest) (*Toke
 	}
 	defer c.end()
 	c.rpID = request.RPID
-	switch request.Method {
-	case AnyMethod:
-		return c.token(request.Permissions, request.RPID)
-	case UVMethod:
-		return c.uvToken(request.Permissions, request.RPID)
-	case PINMethod:
-		return c.pinToken(request.Permissions, request.RPID, false)
-	case LegacyPINMethod:
-		return c.pinToken(request.Permissions, request.RPID, true)
+	if request.Permissions == pcmr && !c.info.optionOn(OptionPersistentCredMgmtRO) {
+		// A key of before permissions would give a token that can do anything.
+		return nil, fmt.Errorf("ctap2: permission %v: %w", pcmr, ErrUnsupported)
 	}
-	return nil, invalid("method %d", request.Method)
+	for {
+		t, err := c.requestedToken(request)
+		if err == nil {
+			return t, nil
+		}
+		if err := c.reconsider(err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (c *ceremony) requestedToken(r *TokenRequest) (*Token, error) {
+	switch r.Method {
+	case AnyMethod:
+		return c.token(r.Permissions, r.RPID)
+	case UVMethod:
+		return c.uvToken(r.Permissions, r.RPID)
+	case PINMethod:
+		return c.pinToken(r.Permissions, r.RPID, false)
+	case LegacyPINMethod:
+		return c.pinToken(r.Permissions, r.RPID, true)
+	}
+	return nil, invalid("method %d", r.Method)
 }
 
 // token obtains a token by built-in user verification, and by the PIN where

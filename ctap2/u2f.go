@@ -276,6 +276,9 @@ func (c *ceremony) registerU2F(r *MakeCredentialRequest) (*Credential, error) {
 	case r.ResidentKey || r.UserVerification == Required || r.Token != nil:
 		return refuse(ErrUnsupportedOption)
 	}
+	if _, err := c.extensionInputs(ctap.CmdMakeCredential, r.Extensions); err != nil {
+		return nil, err // none is sent, but a wrong one is wrong here too
+	}
 	application := sha256.Sum256([]byte(r.RP.ID))
 	for _, d := range r.ExcludeList {
 		known, err := c.u2fKnows(application, d.ID)
@@ -388,6 +391,9 @@ func (r *U2FRegistration) credential(application [32]byte) (*Credential, error) 
 func (c *ceremony) signInU2F(r *GetAssertionRequest) ([]*Assertion, error) {
 	if r.UserVerification == Required || r.Token != nil {
 		return nil, &Error{Command: ctap.CmdGetAssertion, Status: ErrUnsupportedOption}
+	}
+	if _, err := c.extensionInputs(ctap.CmdGetAssertion, r.Extensions); err != nil {
+		return nil, err
 	}
 	application := sha256.Sum256([]byte(r.RPID))
 	for _, d := range r.AllowList {
