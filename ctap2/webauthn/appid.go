@@ -1,8 +1,10 @@
 package webauthn
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"net/url"
+	"slices"
 
 	"golang.org/x/net/publicsuffix"
 
@@ -11,16 +13,19 @@ import (
 
 // checkAppID refuses with ErrSecurity an AppID that the origin has no right to
 // (FIDO AppID and Facet Specification §3.1.2): it has to be of the same site. As
-// in browsers, no list of trusted facets is fetched.
+// in browsers, no list of trusted facets is fetched. An empty one is none.
 func (o origin) checkAppID(appID string) error {
+	if appID == "" {
+		return nil
+	}
 	u, err := url.Parse(appID)
-	if err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.User == nil {
+	if err == nil && u.User == nil {
 		facet, err := parseOrigin(u.Scheme + "://" + u.Host)
 		if err == nil && sameSite(facet.host, o.host) {
 			return nil
 		}
 	}
-	return refuse(ErrSecurity, "AppID %q is not for origin %s", appID, o.text)
+	return refuse(ErrSecurity, "AppID %.64q is not for origin %s", appID, o.text)
 }
 
 func sameSite(a, b string) bool {
@@ -31,8 +36,8 @@ func sameSite(a, b string) bool {
 	if err != nil {
 		return false
 	}
-	siteB, err := publicsuffix.EffectiveTLDPlusOne(b)
-	return err == nil && siteA == siteB
+	siteB, _ := publicsuffix.EffectiveTLDPlusOne(b) // empty if there is none
+	return siteA == siteB
 }
 
 // appIDExclude looks for ExcludeCredentials among those made with the U2F API
@@ -42,15 +47,12 @@ func (r *registration) appIDExclude() error {
 	if appID == "" {
 		return nil
 	}
-	if err := r.origin.checkAppID(appID); err != nil {
-		return err
-	}
 	r.outputs.AppIDExclude = true
 	if len(r.request.ExcludeList) == 0 {
 		return nil
 	}
 	r.before = append(r.before, func() error {
-		found, ok, err := r.find(r.key, appID, r.request.ExcludeList, ctap2.Discouraged)
+		found, ok, err := r.find(r.key, &ctap2.GetAssertionRequest{RPID: appID, AllowList: r.request.ExcludeList, UserVerification: ctap2.Discouraged})
 		if err != nil {
 			return r.failure(err)
 		}
@@ -59,16 +61,19 @@ func (r *registration) appIDExclude() error {
 		}
 		// The person's touch consents to telling the site.
 		nothing := sha256.Sum256(nil)
-		_, err = r.key.GetAssertion(r.ctx, &ctap2.GetAssertionRequest{
-			RPID:             appID,
-			ClientDataHash:   nothing[:],
-			AllowList:        []ctap2.CredentialDescriptor{found},
-			UserVerification: ctap2.Discouraged,
+		err = r.patiently(func() error {
+			_, err := r.key.GetAssertion(r.ctx, &ctap2.GetAssertionRequest{
+				RPID:             appID,
+				ClientDataHash:   nothing[:],
+				AllowList:        []ctap2.CredentialDescriptor{found},
+				UserVerification: ctap2.Discouraged,
+			})
+			return err
 		})
 		if err != nil {
 			return r.failure(err)
 		}
-		return refuse(ErrInvalidState, "the key holds one of excludeCredentials, made for AppID %q", appID)
+		return refuse(ErrInvalidState, "the key holds one of excludeCredentials, made for AppID %.64q", appID)
 	})
 	return nil
 }
@@ -80,28 +85,56 @@ func (a *authentication) appID() error {
 	if appID == "" {
 		return nil
 	}
-	if err := a.origin.checkAppID(appID); err != nil {
-		return err
-	}
 	used := new(bool)
 	a.outputs.AppID = used
 	if len(a.request.AllowList) == 0 {
 		return nil
 	}
 	a.before = append(a.before, func() error {
-		for _, id := range []string{a.rpID, appID} {
-			found, ok, err := a.find(a.key, id, a.request.AllowList, ctap2.Discouraged)
-			if err != nil {
-				return a.failure(err)
-			}
-			if ok {
-				*used = id == appID
-				a.request.RPID = id
-				a.request.AllowList = []ctap2.CredentialDescriptor{found}
-				break
-			}
+		rpID, found, ok, err := a.search(appID)
+		if err != nil || !ok {
+			return err
+		}
+		a.request.AllowList = []ctap2.CredentialDescriptor{found}
+		if *used = rpID == appID; *used {
+			a.request.RPID = appID
+			a.dropToken() // which is for the RP ID
 		}
 		return nil
 	})
 	return nil
+}
+
+// search returns which of the allowed credentials the key holds, and for which
+// of the two IDs. One for the RP ID goes first, also one that the key does not
+// admit to before it has verified the user, if it is to do that.
+func (a *authentication) search(appID string) (rpID string, found ctap2.CredentialDescriptor, ok bool, err error) {
+	list := a.request.AllowList
+	for _, rpID = range []string{a.rpID, appID} {
+		found, ok, err = a.find(a.key, &ctap2.GetAssertionRequest{RPID: rpID, AllowList: list, UserVerification: ctap2.Discouraged})
+		if err != nil {
+			return "", found, false, a.failure(err)
+		}
+		if ok {
+			break
+		}
+	}
+	list = slices.DeleteFunc(slices.Clone(list), func(d ctap2.CredentialDescriptor) bool { return bytes.Equal(d.ID, found.ID) })
+	if !ok || rpID == a.rpID || len(list) == 0 || !a.info.HasExtension("credProtect") {
+		return rpID, found, ok, nil
+	}
+	if err := a.authorize(); err != nil {
+		return "", found, false, err
+	}
+	if a.request.Token == nil && a.request.UserVerification != ctap2.Required {
+		return rpID, found, true, nil
+	}
+	hidden, ok, err := a.find(a.key, &ctap2.GetAssertionRequest{RPID: a.rpID, AllowList: list, UserVerification: a.request.UserVerification, Token: a.request.Token})
+	switch {
+	case err != nil:
+		return "", found, false, a.failure(err)
+	case ok:
+		return a.rpID, hidden, true, nil
+	}
+	return rpID, found, true, nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/tapstone/fido/ctap2"
@@ -24,8 +25,9 @@ type Client struct {
 	TopOrigin   string
 
 	// Authenticators are the keys that may be used. They stay the caller's, to
-	// be closed. Of several, each is asked for its Info first, a transaction of
-	// its own: one that was unplugged is out.
+	// be closed. Several are first asked for their Info, a transaction each, all
+	// at once: one that was unplugged, or does not answer in three seconds, is
+	// out.
 	Authenticators []*ctap2.Authenticator
 	// Select chooses one of several keys that would do, by its index. The
 	// function of that name in package keys asks for a touch. It is not called
@@ -33,14 +35,13 @@ type Client struct {
 	Select func(ctx context.Context, keys []*ctap2.Authenticator) (int, error)
 
 	// ChooseAccount chooses one of several accounts to sign in with, by its
-	// index. The key's most recent one comes first. Names are empty unless the
-	// user was verified.
-	ChooseAccount func(ctx context.Context, accounts []ctap2.User) (int, error)
+	// index. The key's most recent one comes first.
+	ChooseAccount func(ctx context.Context, accounts []Account) (int, error)
 
 	// RelatedOrigins fetches https://RPID/.well-known/webauthn, where a site
 	// says which others may use its RP ID (WebAuthn §5.11). It is called for an
-	// RP ID that the Origin has no right to by itself, and returns the body of a
-	// response with status 200 and content type application/json. The request
+	// RP ID that the Origin has no right to by itself, if that is one of https,
+	// and returns the body of a response with status 200 and content type application/json. The request
 	// carries no credentials and no referrer, and does not follow a redirect to
 	// anything but https; the caller limits the length. Nil: such an RP ID is
 	// refused.
@@ -48,8 +49,15 @@ type Client struct {
 
 	// EnterpriseAttestation is what a relying party gets that asks for an
 	// attestation which identifies the key: 1 vendor-facilitated, 2
-	// platform-managed (CTAP §7.1). 0: one that does not.
+	// platform-managed (CTAP §7.1). 0: one that does not. Create refuses others
+	// with ErrType.
 	EnterpriseAttestation uint
+}
+
+// An Account is one that a key can sign in to.
+type Account struct {
+	ctap2.User             // its names are empty unless the user was verified
+	CredentialID Base64URL // of the credential that would sign
 }
 
 // Bounds of the time that a ceremony may take (WebAuthn §15.1). What a relying
@@ -57,6 +65,14 @@ type Client struct {
 const (
 	leastTimeout = 5 * time.Minute
 	mostTimeout  = 10 * time.Minute
+)
+
+const (
+	// infoPatience is how long one of several keys may take for its Info.
+	infoPatience = 3 * time.Second
+	// keyPatience is the least that a key waits for its user before it may be
+	// asked again: one that gives up at once has another reason.
+	keyPatience = 5 * time.Second
 )
 
 // A ceremony is one call of Create or Get.
@@ -109,34 +125,72 @@ func (c *ceremony) clientDataHash() []byte {
 	return hash[:]
 }
 
+// patiently does what waits for the user, again where the key has lost patience
+// before the relying party: most do after 30 seconds. Some say then that the
+// user declined, which has to be believed.
+func (c *ceremony) patiently(do func() error) error {
+	for {
+		since := time.Now()
+		err := do()
+		timedOut := errors.Is(err, ctap2.ErrUserActionTimeout) || errors.Is(err, ctap2.ErrActionTimeout)
+		if !timedOut || time.Since(since) < keyPatience || c.ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// A candidate is a key that may be used, and what it says of itself.
+type candidate struct {
+	key  *ctap2.Authenticator
+	info *ctap2.Info
+	err  error
+}
+
+// candidates returns the Client's keys. Whether a single one is still there, and
+// is what it was, shows soon enough.
+func (c *ceremony) candidates() []candidate {
+	list := make([]candidate, len(c.client.Authenticators))
+	if len(list) == 1 {
+		key := c.client.Authenticators[0]
+		info, err := key.CurrentInfo(c.ctx)
+		return []candidate{{key, info, err}}
+	}
+	ctx, cancel := context.WithTimeoutCause(c.ctx, infoPatience, fmt.Errorf("the key is silent: %w", context.DeadlineExceeded))
+	defer cancel()
+	var asking sync.WaitGroup
+	for i, key := range c.client.Authenticators {
+		asking.Go(func() {
+			info, err := key.GetInfo(ctx)
+			list[i] = candidate{key, info, err}
+		})
+	}
+	asking.Wait()
+	return list
+}
+
 // pick returns the plan for the key to use: the only one for which there is a
 // plan, or the one that the caller selects.
 func pick[P any](c *ceremony, plan func(*ctap2.Authenticator, *ctap2.Info) (P, error)) (picked P, err error) {
 	var keys []*ctap2.Authenticator
 	var plans []P
 	var why []error
-	one := len(c.client.Authenticators) == 1
-	for _, key := range c.client.Authenticators {
-		ask := key.GetInfo
-		if one { // whether it is still there shows soon enough
-			ask = key.CurrentInfo
-		}
-		info, err := ask(c.ctx)
-		if err != nil {
-			why = append(why, c.failure(err))
+	candidates := c.candidates()
+	for _, k := range candidates {
+		if k.err != nil {
+			why = append(why, c.failure(k.err))
 			continue
 		}
-		p, err := plan(key, info)
-		if err != nil && one { // another program may have set a PIN since
-			if info, failed := key.GetInfo(c.ctx); failed == nil {
-				p, err = plan(key, info)
+		p, err := plan(k.key, k.info)
+		if err != nil && len(candidates) == 1 { // another program may have set a PIN since
+			if info, failed := k.key.GetInfo(c.ctx); failed == nil {
+				p, err = plan(k.key, info)
 			}
 		}
 		if err != nil {
 			why = append(why, err)
 			continue
 		}
-		keys, plans = append(keys, key), append(plans, p)
+		keys, plans = append(keys, k.key), append(plans, p)
 	}
 	switch {
 	case c.ctx.Err() != nil:
@@ -173,7 +227,7 @@ func unsuitable(why []error) error {
 	if len(distinct) == 1 {
 		return distinct[0]
 	}
-	return &Error{ErrNotAllowed, errors.Join(distinct...)}
+	return &Error{Name: ErrNotAllowed, err: errors.Join(distinct...)}
 }
 
 // What keys can do.
@@ -182,12 +236,17 @@ func u2fOnly(info *ctap2.Info) bool {
 	return len(info.Versions) == 1 && info.HasVersion("U2F_V2")
 }
 
-// canVerify reports whether the key has a way to verify its user, be it one
-// that is not set up yet.
-func canVerify(info *ctap2.Info) bool {
-	_, uv := info.Options[ctap2.OptionUserVerification]
-	_, pin := info.Options[ctap2.OptionClientPIN]
-	return uv || pin && !info.Options[ctap2.OptionNoMcGaPermissionsWithClientPIN]
+// checkVerification refuses a key that cannot verify its user now, where that is
+// required.
+func checkVerification(wish ctap2.UserVerification, info *ctap2.Info) error {
+	switch {
+	case wish != ctap2.Required:
+	case !verifies(info):
+		return refuse(ErrConstraint, "%w", ctap2.ErrNotSetUp)
+	case info.ForcePINChange && !info.Options[ctap2.OptionUserVerification]:
+		return refuse(ErrConstraint, "%w", ctap2.ErrPINChangeRequired)
+	}
+	return nil
 }
 
 // verifies reports whether the key has a way to verify its user that is set up.

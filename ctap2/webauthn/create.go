@@ -1,7 +1,9 @@
 package webauthn
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/fxamacker/cbor/v2"
@@ -18,8 +20,8 @@ type registration struct {
 	options *CreationOptions
 	request ctap2.MakeCredentialRequest
 	outputs ExtensionOutputs
-	before  []func() error              // before the request
-	after   []func(c *ctap2.Credential) // with what came of it
+	before  []func() error                    // before the request
+	after   []func(c *ctap2.Credential) error // with what came of it
 }
 
 // registrationExtensions are the client's parts of extensions in a registration:
@@ -32,23 +34,33 @@ var registrationExtensions = []func(*registration) error{
 	(*registration).largeBlob,
 	(*registration).credBlob,
 	(*registration).minPINLength,
+	(*registration).pinComplexityPolicy,
 	(*registration).payment,
+	(*registration).others,
 }
 
 // Create registers a credential (WebAuthn §5.1.3). It asks the key that will do,
 // or the one of several that Select chooses, and returns when the person has
 // touched it, or has declined, or time was up: after what the options say,
-// within 5 to 10 minutes, or earlier, when ctx ends. All errors are of type
-// *Error.
+// within 5 to 10 minutes, or earlier, when ctx ends. A key that says before that
+// its time is up is asked again, and its Interaction tells of another touch. All
+// errors are of type *Error.
 //
-// A user.id that is not of 1 to 64 bytes is an ErrType, an RP ID that is not the
-// Origin's an ErrSecurity. If the key holds one of ExcludeCredentials the error
-// is ErrInvalidState, after a touch. Without attestation, the statement is left
-// out of the response, unless it is one that the credential signed itself and
-// that does not tell the model of the key.
+// A user.id that is not of 1 to 64 bytes and an empty challenge are an ErrType,
+// an RP ID that is not the Origin's an ErrSecurity. If the key holds one of
+// ExcludeCredentials the error is ErrInvalidState, after a touch. Without
+// attestation, the statement is left out of the response, unless it is one that
+// the credential signed itself and that does not tell the model of the key.
+//
+// A discoverable credential that is but preferred, and takes room or a PIN that
+// cannot be had, becomes another. A key that lists what a site insists on, and
+// then does not do it, has made a credential all the same: the error says which.
 func (c *Client) Create(ctx context.Context, options *CreationOptions) (*RegistrationResponse, error) {
 	if n := len(options.User.ID); n < 1 || n > 64 {
 		return nil, refuse(ErrType, "user.id of %d bytes, not 1 to 64", n)
+	}
+	if c.EnterpriseAttestation > 2 {
+		return nil, refuse(ErrType, "the Client's EnterpriseAttestation is %d, not 0 to 2", c.EnterpriseAttestation)
 	}
 	algorithms, err := options.algorithms()
 	if err != nil {
@@ -59,8 +71,30 @@ func (c *Client) Create(ctx context.Context, options *CreationOptions) (*Registr
 		return nil, err
 	}
 	defer ongoing.end()
-	r, err := pick(ongoing, func(key *ctap2.Authenticator, info *ctap2.Info) (*registration, error) {
-		return ongoing.planRegistration(key, info, options, algorithms)
+	in := &options.Extensions
+	err = cmp.Or(
+		ongoing.origin.checkAppID(in.AppIDExclude),
+		in.PRF.checkRegistration(),
+		in.checkCredProtect(),
+		in.LargeBlob.checkRegistration(),
+	)
+	if err != nil {
+		return nil, err
+	}
+	if options.AuthenticatorSelection.AuthenticatorAttachment == Platform {
+		return nil, refuse(ErrNotAllowed, "the relying party wants a platform authenticator, which no security key is")
+	}
+	response, err := ongoing.register(options, algorithms)
+	if err != nil {
+		return nil, ofKey(err)
+	}
+	return response, nil
+}
+
+// register is Create once the request is known to be in order.
+func (c *ceremony) register(options *CreationOptions, algorithms []cose.Algorithm) (*RegistrationResponse, error) {
+	r, err := pick(c, func(key *ctap2.Authenticator, info *ctap2.Info) (*registration, error) {
+		return c.planRegistration(key, info, options, algorithms)
 	})
 	if err != nil {
 		return nil, err
@@ -70,15 +104,42 @@ func (c *Client) Create(ctx context.Context, options *CreationOptions) (*Registr
 			return nil, err
 		}
 	}
-	credential, err := r.key.MakeCredential(ongoing.ctx, &r.request)
+	credential, err := r.makeCredential()
+	if err != nil && r.mayMakeAnother(err) {
+		undiscoverable := *options
+		undiscoverable.AuthenticatorSelection.ResidentKey = Discouraged
+		if other, refused := c.planRegistration(r.key, r.info, &undiscoverable, algorithms); refused == nil {
+			r = other
+			credential, err = r.makeCredential()
+		}
+	}
 	if err != nil {
-		return nil, ongoing.failure(err)
+		return nil, c.failure(err)
 	}
 	defer credential.LargeBlobKey.Wipe()
 	for _, do := range r.after {
-		do(credential)
+		if err := do(credential); err != nil {
+			wipeSecrets(credential.Extensions)
+			return nil, err
+		}
 	}
 	return r.response(credential)
+}
+
+func (r *registration) makeCredential() (credential *ctap2.Credential, err error) {
+	err = r.patiently(func() error {
+		credential, err = r.key.MakeCredential(r.ctx, &r.request)
+		return err
+	})
+	return credential, err
+}
+
+// mayMakeAnother reports whether the key failed to make a discoverable
+// credential for want of room or of a PIN, and may make one that it does not
+// store. Keys of CTAP 2.0 do not tell beforehand that they are full.
+func (r *registration) mayMakeAnother(err error) bool {
+	return r.request.ResidentKey && r.options.AuthenticatorSelection.ResidentKey == Preferred &&
+		(errors.Is(err, ctap2.ErrKeyStoreFull) || errors.Is(err, ctap2.ErrNoPIN))
 }
 
 // planRegistration returns what to ask of a key, or why it will not do.
@@ -104,13 +165,11 @@ func (c *ceremony) planRegistration(key *ctap2.Authenticator, info *ctap2.Info, 
 	default:
 		r.request.ResidentKey = selection.RequireResidentKey
 	}
-	switch {
-	case selection.AuthenticatorAttachment == Platform:
-		return nil, refuse(ErrNotAllowed, "the relying party wants a platform authenticator, which no security key is")
+	switch err := checkVerification(r.request.UserVerification, info); {
 	case r.request.ResidentKey && !discoverable:
 		return nil, refuse(ErrConstraint, "a discoverable credential is required, and the key makes none")
-	case r.request.UserVerification == ctap2.Required && !canVerify(info):
-		return nil, refuse(ErrConstraint, "user verification is required, and the key has no means of it")
+	case err != nil:
+		return nil, err
 	case info.Algorithms != nil && !slices.ContainsFunc(algorithms, func(a cose.Algorithm) bool { return slices.Contains(info.Algorithms, a) }):
 		return nil, refuse(ErrNotSupported, "the key has none of the algorithms %v", algorithms)
 	}

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
+
+	"github.com/fxamacker/cbor/v2"
 
 	"github.com/tapstone/fido/cose"
 	"github.com/tapstone/fido/ctap2"
@@ -24,7 +28,7 @@ const (
 	errSyntax       = webauthn.ErrSyntax
 )
 
-func newest(context.Context, []ctap2.User) (int, error) { return 0, nil }
+func newest(context.Context, []webauthn.Account) (int, error) { return 0, nil }
 
 // A key that holds one of the site's credentials is not registered again, and
 // says so after a touch.
@@ -77,7 +81,7 @@ func TestResidentKey(t *testing.T) {
 			t.Errorf("%s: %v", tt.selection, err)
 			continue
 		}
-		if response.ClientExtensionResults.CredProps.RK != tt.rk {
+		if got := response.ClientExtensionResults.CredProps.RK; got == nil || *got != tt.rk {
 			t.Errorf("%s: rk %t", tt.selection, !tt.rk)
 		}
 	}
@@ -93,6 +97,141 @@ func TestFullKey(t *testing.T) {
 	a := d.mustCreate(`{"authenticatorSelection": {"residentKey": "preferred"}, "extensions": {"credProps": true}}`, other)
 	if got := asJSON(t, a.results); got != `{"credProps":{"rk":false}}` {
 		t.Error(got)
+	}
+}
+
+// A full key of CTAP 2.0 says so when it is asked.
+func TestFullOldKey(t *testing.T) {
+	d := sit(t, virtual.Config{Credentials: 1, Level: virtual.CTAP20})
+	d.mustCreate(`{"authenticatorSelection": {"residentKey": "required"}}`)
+	other := `{"user": {"id": "BAUG", "name": "bob", "displayName": ""}, "extensions": {"credProps": true}}`
+	_, err := d.create(`{"authenticatorSelection": {"residentKey": "required"}}`, other)
+	refused(t, err, errConstraint, ctap2.ErrKeyStoreFull)
+	a := d.mustCreate(`{"authenticatorSelection": {"residentKey": "preferred"}}`, other)
+	if got := asJSON(t, a.results); got != `{"credProps":{}}` {
+		t.Error(got)
+	}
+	d.mustGet(allow("allowCredentials", a.response.ID))
+
+	// Another that was full since it was asked, and what only discoverable
+	// credentials can have.
+	for support, want := range map[string]string{"preferred": `{"credProps":{"rk":false},"largeBlob":{"supported":false}}`, "required": ""} {
+		d = sit(t, virtual.Config{})
+		r, full := d.record(), 0
+		r.answer = func(message []byte) []byte {
+			if message[0] == 0x01 {
+				if full++; full == 1 {
+					return []byte{byte(ctap2.ErrKeyStoreFull)}
+				}
+			}
+			return nil
+		}
+		response, err := d.create(`{"authenticatorSelection": {"residentKey": "preferred"}, "extensions": {"credProps": true, "largeBlob": {"support": "` + support + `"}}}`)
+		if want == "" {
+			refused(t, err, errConstraint, ctap2.ErrKeyStoreFull)
+		} else if err != nil || !strings.Contains(asJSON(t, response), `"clientExtensionResults":`+want) {
+			t.Errorf("%s %v", asJSON(t, response), err)
+		}
+	}
+}
+
+// A key that is full of others is not asked twice.
+func TestFullOfOthers(t *testing.T) {
+	d := sit(t, virtual.Config{NoResidentKeys: true})
+	r := d.record()
+	r.answer = func(message []byte) []byte {
+		if message[0] == 0x01 {
+			return []byte{byte(ctap2.ErrKeyStoreFull)}
+		}
+		return nil
+	}
+	_, err := d.create(`{"authenticatorSelection": {"residentKey": "preferred"}}`)
+	refused(t, err, errConstraint, ctap2.ErrKeyStoreFull)
+	if n := len(r.sent(t, 0x01)); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+}
+
+// What is known of a credential that need not be discoverable.
+func TestCredProps(t *testing.T) {
+	for _, tt := range []struct {
+		config virtual.Config
+		want   string
+	}{
+		{virtual.Config{}, `{"rk":false}`},
+		{virtual.Config{Level: virtual.CTAP21}, `{"rk":false}`},
+		{virtual.Config{Level: virtual.CTAP21PRE}, `{"rk":false}`},
+		{virtual.Config{Level: virtual.CTAP20}, `{}`},
+		{virtual.Config{Level: virtual.CTAP20, NoResidentKeys: true}, `{"rk":false}`},
+		{virtual.Config{Level: virtual.CTAP1}, `{"rk":false}`},
+	} {
+		a := sit(t, tt.config).mustCreate(`{"extensions": {"credProps": true}}`)
+		if got := asJSON(t, a.results["credProps"]); got != tt.want {
+			t.Errorf("level %v: %s", tt.config.Level, got)
+		}
+	}
+}
+
+// The key is told of the site's wishes where it knows of such.
+func TestAttestationFormats(t *testing.T) {
+	two, err := cbor.Marshal([]string{"packed", "none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wishes := []string{`{}`, `{"attestation": "none", "attestationFormats": ["packed"]}`, `{"attestation": "direct"}`, `{"attestation": "direct", "attestationFormats": ["packed", "none"]}`}
+	formats := [][]string{{"none"}, {"none"}, nil, {"packed", "none"}}
+	for name, tt := range map[string]struct {
+		config virtual.Config
+		lists  cbor.RawMessage
+		told   bool
+	}{
+		"2.3":               {virtual.Config{}, nil, true},
+		"2.1":               {virtual.Config{Level: virtual.CTAP21}, nil, false},
+		"2.1 with a choice": {virtual.Config{Level: virtual.CTAP21}, two, true},
+		"2.0":               {virtual.Config{Level: virtual.CTAP20}, nil, false},
+	} {
+		d := sit(t, tt.config)
+		r := d.record()
+		r.change = map[byte]func(map[int]cbor.RawMessage){0x04: func(members map[int]cbor.RawMessage) {
+			if tt.lists != nil {
+				members[0x16] = tt.lists
+			}
+		}}
+		if _, err := d.key.GetInfo(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for i, wish := range wishes {
+			r.forget()
+			if _, err := d.create(wish); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			var sent []string
+			if member, ok := r.sent(t, 0x01)[0][11]; ok {
+				if err := cbor.Unmarshal(member, &sent); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if want := formats[i]; tt.told && !slices.Equal(sent, want) || !tt.told && sent != nil {
+				t.Errorf("%s, %s: %q", name, wish, sent)
+			}
+		}
+	}
+}
+
+// Transports are sorted, each there once (WebAuthn §5.2.1.1).
+func TestTransports(t *testing.T) {
+	list, err := cbor.Marshal([]string{"usb", "nfc", "usb", "ble"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := sit(t, virtual.Config{})
+	r := d.record()
+	r.change = map[byte]func(map[int]cbor.RawMessage){0x04: func(members map[int]cbor.RawMessage) { members[9] = list }}
+	if _, err := d.key.GetInfo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.mustCreate().response.Response.Transports; !slices.Equal(got, []string{"ble", "nfc", "usb"}) {
+		t.Errorf("transports %q", got)
 	}
 }
 

@@ -10,13 +10,14 @@ func (r *registration) credBlob() error {
 	stored := new(bool)
 	r.outputs.CredBlob = stored
 	// One that is too long is not stored; it is no reason to make no credential.
-	if !r.info.HasExtension("credBlob") || len(blob) > r.info.MaxCredBlobLength {
+	if len(blob) > r.info.MaxCredBlobLength {
 		return nil
 	}
 	r.request.Extensions = append(r.request.Extensions, ctap2.CredBlob(blob))
-	r.after = append(r.after, func(c *ctap2.Credential) {
+	r.after = append(r.after, func(c *ctap2.Credential) error {
 		said, err := ctap2.Output[ctap2.CredBlobStored](c.Extensions)
 		*stored = err == nil && bool(said)
+		return nil
 	})
 	return nil
 }

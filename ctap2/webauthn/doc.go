@@ -39,10 +39,13 @@
 //
 //	options.Extensions.PRF = &webauthn.PRFInputs{Eval: &webauthn.PRFValues{First: salt}}
 //	response, err := client.Get(ctx, options)
-//	secret := response.ClientExtensionResults.PRF.Results.First // no Results: the key gave none
+//	if results := response.ClientExtensionResults.PRF.Results; results != nil { // otherwise the key gave none
+//		secret := results.First
+//	}
 //
 // Secrets are of type pin.Secret, and not in the JSON of a response. Where the
-// server is to learn them, JSONWithSecrets returns them too.
+// server is to learn the results of PRF, JSONWithSecrets returns them too.
+// Extensions that the list does not have are its Others.
 //
 // # Errors
 //
@@ -55,8 +58,11 @@
 //	case errors.Is(err, ctap2.ErrPINBlocked):
 //	}
 //
-// Browsers hide the reasons from sites. A program that relays errors to one
-// should hand on the Name alone.
+// The reasons, and names such as ErrConstraint, tell what keys a person has, which
+// browsers hide from sites. A program that relays errors to one should hand on
+// nothing but what [Error.SiteName] returns, and not before the person has done
+// something: an error that comes at once, such as that the only key will not do,
+// tells as much by its timing.
 //
 // # What is not here
 //

@@ -46,19 +46,40 @@ func (n ErrorName) Error() string { return string(n) }
 // cause, which it has if a key was asked: errors.Is(err, ctap2.ErrPINBlocked)
 // answers as it does in package ctap2.
 type Error struct {
-	Name ErrorName
-	err  error
+	Name  ErrorName
+	err   error
+	ofKey bool // it says something about the keys that are there
 }
 
 // Error returns the name and the reason.
 func (e *Error) Error() string { return "webauthn: " + string(e.Name) + ": " + e.err.Error() }
+
+// SiteName returns the name that a browser would show to the site. It hides what
+// a site could find out about the person's keys by asking for this and that:
+// such errors are ErrNotAllowed there. It keeps ErrInvalidState, which a touch
+// has consented to, ErrAbort, and what is wrong with the request itself.
+func (e *Error) SiteName() ErrorName {
+	if e.ofKey && e.Name != ErrInvalidState && e.Name != ErrAbort {
+		return ErrNotAllowed
+	}
+	return e.Name
+}
+
+// ofKey marks the error of a ceremony that has begun to look at keys.
+func ofKey(err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		e.ofKey = true
+	}
+	return err
+}
 
 // Unwrap returns the Name and the cause.
 func (e *Error) Unwrap() []error { return []error{e.Name, e.err} }
 
 // refuse returns an Error; the reason is formatted as fmt.Errorf does.
 func refuse(name ErrorName, format string, args ...any) error {
-	return &Error{name, fmt.Errorf(format, args...)}
+	return &Error{Name: name, err: fmt.Errorf(format, args...)}
 }
 
 // failure returns the Error for what a key, or a function of the caller's, failed
@@ -85,5 +106,5 @@ func (c *ceremony) failure(err error) error {
 		ctap2.ErrUnsupportedOption, ctap2.ErrKeyStoreFull):
 		name = ErrConstraint
 	}
-	return &Error{name, err}
+	return &Error{Name: name, err: err}
 }

@@ -94,8 +94,11 @@ func ExamplePRFInputs() {
 		log.Fatal(err)
 	}
 	defer response.ClientExtensionResults.Wipe()
-	secret := response.ClientExtensionResults.PRF.Results.First
-	fmt.Println(secret.Len(), "bytes:", secret)
+	results := response.ClientExtensionResults.PRF.Results
+	if results == nil {
+		log.Fatal("this key has no secret to give, or cannot verify its user")
+	}
+	fmt.Println(results.First.Len(), "bytes:", results.First)
 	// Output:
 	// PIN for example.com
 	// touch your key

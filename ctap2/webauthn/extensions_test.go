@@ -3,8 +3,10 @@ package webauthn_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/fxamacker/cbor/v2"
@@ -184,9 +186,12 @@ func TestSignedOutputs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := d.mustCreate(`{"extensions": {"minPinLength": true, "payment": {"isPayment": true}, "unheardOf": {"a": 1}}}`)
+	a := d.mustCreate(`{"extensions": {"minPinLength": true, "pinComplexityPolicy": true, "payment": {"isPayment": true}, "unheardOf": {"a": 1}}}`)
 	if got := a.authData.Extensions["minPinLength"]; !slices.Equal(got, []byte{4}) || asJSON(t, a.results) != `{}` {
 		t.Errorf("minPinLength %x, %v", got, a.results)
+	}
+	if got := a.authData.Extensions["pinComplexityPolicy"]; !slices.Equal(got, []byte{0xF4}) {
+		t.Errorf("pinComplexityPolicy %x", got)
 	}
 	plain := d.mustCreate(`{"extensions": {"payment": {"isPayment": false}}}`)
 	for _, tt := range []struct {
@@ -234,20 +239,140 @@ func TestBoaster(t *testing.T) {
 		}
 		defer poor.Close()
 		d.Authenticators[0] = d.open(boaster{poor, []string{"credBlob", "credProtect", "hmac-secret", "hmac-secret-mc", "minPinLength", "thirdPartyPayment", blobs}})
-		a := d.mustCreate(`{"extensions": {"credBlob": "", "credentialProtectionPolicy": "userVerificationRequired", "enforceCredentialProtectionPolicy": true,
+		a := d.mustCreate(`{"extensions": {"credBlob": "", "credentialProtectionPolicy": "userVerificationRequired",
 			"hmacCreateSecret": true, "prf": {"eval": {"first": "AAAA"}}, "largeBlob": {"support": "preferred"}, "minPinLength": true}}`)
 		if got := asJSON(t, a.results); got != `{"credBlob":false,"hmacCreateSecret":false,"largeBlob":{"supported":false},"prf":{"enabled":false}}` {
 			t.Error(got)
 		}
 		for in, want := range map[string]string{
-			`{"prf": {"eval": {"first": "AAAA"}}, "getCredBlob": true, "largeBlob": {"read": true}}`:           `{"largeBlob":{},"prf":{}}`,
-			`{"hmacGetSecret": {"salt1": "` + encode(make([]byte, 32)) + `"}, "largeBlob": {"write": "AAAA"}}`: `{"largeBlob":{"written":false}}`,
+			`{"prf": {"eval": {"first": "AAAA"}}, "getCredBlob": true, "largeBlob": {"read": true}}`: `{"largeBlob":{},"prf":{}}`,
+			`{"largeBlob": {"write": "AAAA"}}`: `{"largeBlob":{"written":false}}`,
 		} {
 			if _, results := d.mustGet(allow("allowCredentials", a.response.ID), `{"extensions": `+in+`}`); asJSON(t, results) != want {
 				t.Errorf("%s: %v", in, results)
 			}
 		}
+		response, err := d.getSecrets(a.response.ID, &webauthn.HMACSecretSalts{Salt1: make([]byte, 32)})
+		if err != nil || response.ClientExtensionResults.HMACGetSecret != nil {
+			t.Errorf("secrets of a key that has none: %v", err)
+		}
 	}
+}
+
+// What a site insists on, and the key has said that it does, is there, or the
+// site does not get the credential. The program is told that it exists.
+func TestInsisted(t *testing.T) {
+	poor, err := virtual.New(virtual.Config{PIN: testPIN, Extensions: []string{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer poor.Close()
+	d := sit(t, virtual.Config{PIN: testPIN})
+	d.Authenticators[0] = d.open(boaster{poor, []string{"credProtect", "largeBlob"}})
+	var id []byte
+	defer webauthn.Watch(func(c *ctap2.Credential) { id = c.ID }, func(*ctap2.Assertion) {})()
+	check := func(wish string) {
+		t.Helper()
+		id = nil
+		d.mustCreate(wish) // not insisted on
+		made := id
+		_, err := d.create(strings.NewReplacer("preferred", "required", "false", "true").Replace(wish))
+		refused(t, err, errNotAllowed)
+		if !strings.Contains(err.Error(), "the key made the credential ") || strings.Contains(err.Error(), encode(made)) {
+			t.Error(err)
+		}
+	}
+	check(`{"extensions": {"credentialProtectionPolicy": "userVerificationRequired", "enforceCredentialProtectionPolicy": false}}`)
+	check(`{"extensions": {"largeBlob": {"support": "preferred"}}}`)
+	d.mustCreate(`{"extensions": {"credentialProtectionPolicy": "userVerificationOptional", "enforceCredentialProtectionPolicy": true}}`)
+
+	d = sit(t, virtual.Config{PIN: testPIN})
+	r := d.record()
+	r.change = map[byte]func(map[int]cbor.RawMessage){0x01: func(members map[int]cbor.RawMessage) { delete(members, 5) }}
+	check(`{"extensions": {"largeBlob": {"support": "preferred"}}, "authenticatorSelection": {"residentKey": "required"}}`)
+}
+
+// The key is told whether the site insists on large blobs.
+func TestLargeBlobInput(t *testing.T) {
+	d := sit(t, virtual.Config{Extensions: []string{"largeBlob"}})
+	r := d.record()
+	for support, want := range map[string]string{"required": "required", "preferred": "preferred", "": "preferred", "unheard-of": "preferred"} {
+		r.forget()
+		d.mustCreate(fmt.Sprintf(`{"extensions": {"largeBlob": {"support": %q}}}`, support))
+		var sent map[string]struct{ Support string }
+		if err := cbor.Unmarshal(r.sent(t, 0x01)[0][6], &sent); err != nil || sent["largeBlob"].Support != want {
+			t.Errorf("%q: %v %v", support, sent, err)
+		}
+	}
+}
+
+// The largest blob, and a refusal that has nothing to do with its size.
+func TestLargestBlob(t *testing.T) {
+	for _, extensions := range [][]string{nil, {"largeBlob"}} {
+		d := sit(t, virtual.Config{Extensions: extensions})
+		a := d.mustCreate(`{"extensions": {"largeBlob": {}}, "authenticatorSelection": {"residentKey": "required"}}`)
+		list := allow("allowCredentials", a.response.ID)
+		for n, want := range map[int]string{1 << 20: `{"largeBlob":{"written":true}}`, 1<<20 + 1: `{"largeBlob":{"written":false}}`} {
+			write := fmt.Sprintf(`{"extensions": {"largeBlob": {"write": %q}}}`, encode(make([]byte, n)))
+			if _, results := d.mustGet(list, write); asJSON(t, results) != want {
+				t.Errorf("%d bytes: %v", n, results)
+			}
+		}
+		r := d.record()
+		r.answer = func(message []byte) []byte {
+			if message[0] == 0x02 {
+				return []byte{byte(ctap2.ErrOperationDenied)}
+			}
+			return nil
+		}
+		_, err := d.get(list, `{"extensions": {"largeBlob": {"write": "AAAA"}}}`)
+		refused(t, err, errNotAllowed, ctap2.ErrOperationDenied)
+		if n := len(r.sent(t, 0x02)); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
+	}
+}
+
+// Extensions of the program's own.
+func TestOthers(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: testPIN})
+	creation, err := webauthn.ParseCreationOptions(d.creation(`{"authenticatorSelection": {"residentKey": "required"}, "extensions": {"Others": [1]}}`))
+	if err != nil || creation.Extensions.Others != nil {
+		t.Fatalf("%+v %v", creation, err)
+	}
+	plain, err := d.Create(t.Context(), creation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ctap2.Output[ctap2.CredProtectPolicy](plain.ClientExtensionResults.Others); !errors.Is(err, ctap2.ErrNoOutput) {
+		t.Error(err)
+	}
+	creation.Extensions.Others = []ctap2.Extension{ctap2.CredProtect(ctap2.UVRequired), ctap2.CredBlob([]byte("a blob"))}
+	made, err := d.Create(t.Context(), creation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if policy, err := ctap2.Output[ctap2.CredProtectPolicy](made.ClientExtensionResults.Others); policy != ctap2.UVRequired || err != nil {
+		t.Errorf("%v %v", policy, err)
+	}
+	request, err := webauthn.ParseRequestOptions(d.request(`{"userVerification": "required"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Extensions.Others = []ctap2.Extension{ctap2.CredBlob(nil)}
+	signed, err := d.Get(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if blob, err := ctap2.Output[ctap2.CredBlobOutput](signed.ClientExtensionResults.Others); string(blob) != "a blob" || err != nil {
+		t.Errorf("%q %v", blob, err)
+	}
+	if got := asJSON(t, signed); !strings.Contains(got, `"clientExtensionResults":{}`) {
+		t.Errorf("in JSON: %s", got)
+	}
+	request.Extensions.GetCredBlob = true
+	_, err = d.Get(t.Context(), request)
+	refused(t, err, errNotAllowed, ctap2.ErrInvalidRequest)
 }
 
 const appID = "https://www.example.com/u2f/app-id.json"

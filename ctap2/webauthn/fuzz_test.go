@@ -55,3 +55,38 @@ func roundTrip[T any](t *testing.T, options *T, err error) {
 	}
 	t.Fatalf("changes each time: %+v", options)
 }
+
+// Responses are refused with ErrEncoding, or go to JSON and back.
+func FuzzResponses(f *testing.F) {
+	for _, seed := range []string{
+		`{"id": "AQ", "rawId": "AQ", "type": "public-key", "response": {"clientDataJSON": "AQ", "attestationObject": "AQ", "transports": ["usb"], "publicKeyAlgorithm": -7}}`,
+		`{"id": "AQ", "response": {"clientDataJSON": "AQ", "authenticatorData": "AQ", "signature": "AQ", "userHandle": null}, "clientExtensionResults": {
+			"credProps": {"rk": true}, "prf": {"enabled": true, "results": {"first": "AQ", "second": "Ag"}}, "largeBlob": {"supported": true, "blob": "", "written": false},
+			"credBlob": true, "getCredBlob": "", "hmacCreateSecret": true, "appid": false, "appidExclude": true}}`,
+		`{"id": null}`, `[]`, ``,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var created, createdAgain webauthn.RegistrationResponse
+		if err := created.UnmarshalJSON(data); err != nil && !errors.Is(err, webauthn.ErrEncoding) {
+			t.Fatal(err)
+		} else if err == nil {
+			first, _ := created.JSONWithSecrets()
+			err = createdAgain.UnmarshalJSON(first)
+			if second, _ := createdAgain.JSONWithSecrets(); err != nil || string(second) != string(first) {
+				t.Fatalf("%s, then %s %v", first, second, err)
+			}
+		}
+		var signed, signedAgain webauthn.AuthenticationResponse
+		if err := signed.UnmarshalJSON(data); err != nil && !errors.Is(err, webauthn.ErrEncoding) {
+			t.Fatal(err)
+		} else if err == nil {
+			first, _ := signed.JSONWithSecrets()
+			err = signedAgain.UnmarshalJSON(first)
+			if second, _ := signedAgain.JSONWithSecrets(); err != nil || string(second) != string(first) {
+				t.Fatalf("%s, then %s %v", first, second, err)
+			}
+		}
+	})
+}

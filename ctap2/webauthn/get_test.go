@@ -20,9 +20,9 @@ func TestChooseAccount(t *testing.T) {
 		d.mustCreate(fmt.Sprintf(`{"user": {"id": %q, "name": %q, "displayName": ""}}`, encode([]byte(name)), name),
 			`{"authenticatorSelection": {"residentKey": "required"}}`)
 	}
-	var seen []ctap2.User
-	choose := func(i int, err error) func(context.Context, []ctap2.User) (int, error) {
-		return func(_ context.Context, accounts []ctap2.User) (int, error) {
+	var seen []webauthn.Account
+	choose := func(i int, err error) func(context.Context, []webauthn.Account) (int, error) {
+		return func(_ context.Context, accounts []webauthn.Account) (int, error) {
 			seen = accounts
 			return i, err
 		}
@@ -40,7 +40,7 @@ func TestChooseAccount(t *testing.T) {
 		t.Errorf("names without verification: %v", seen)
 	}
 	changed := errors.New("changed my mind")
-	for _, choice := range []func(context.Context, []ctap2.User) (int, error){choose(3, nil), choose(-1, nil), choose(0, changed), nil} {
+	for _, choice := range []func(context.Context, []webauthn.Account) (int, error){choose(3, nil), choose(-1, nil), choose(0, changed), nil} {
 		d.ChooseAccount = choice
 		_, err := d.get(`{"extensions": {"prf": {"eval": {"first": "AAAA"}}}}`)
 		refused(t, err, errNotAllowed)

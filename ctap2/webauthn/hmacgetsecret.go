@@ -6,10 +6,12 @@ import (
 )
 
 // HMACSecretSalts are the inputs of hmacGetSecret (CTAP §12.7): what the key
-// makes secrets of, without the hashing of PRFInputs.
+// makes secrets of, without the hashing of PRFInputs. That hashing keeps a site
+// away from the secrets of programs: these salts are a program's own business,
+// and neither they nor what comes of them are part of any JSON.
 type HMACSecretSalts struct {
-	Salt1 Base64URL `json:"salt1"`          // 32 bytes
-	Salt2 Base64URL `json:"salt2,omitzero"` // 32 bytes, or absent
+	Salt1 []byte // 32 bytes
+	Salt2 []byte // 32 bytes, or nil
 }
 
 // HMACSecretOutputs are secrets, for the holder to wipe. A key makes others of
@@ -18,25 +20,22 @@ type HMACSecretOutputs struct {
 	Output1, Output2 pin.Secret // 32 bytes each; Output2 empty unless there was a second salt
 }
 
-func (o object) hmacGetSecret() *HMACSecretSalts {
-	o, ok := o.object("hmacGetSecret")
-	if !ok {
-		return nil
+// check refuses salts that no key takes, and two kinds in one request.
+func (in *HMACSecretSalts) check(prf *PRFInputs) error {
+	switch {
+	case in == nil:
+	case prf != nil:
+		return refuse(ErrNotSupported, "prf and hmacGetSecret in one request")
+	case len(in.Salt1) != 32 || in.Salt2 != nil && len(in.Salt2) != 32:
+		return refuse(ErrType, "hmacGetSecret: a salt is not of 32 bytes")
 	}
-	in := new(HMACSecretSalts)
-	o.require("salt1")
-	o.read("salt1", &in.Salt1)
-	o.read("salt2", &in.Salt2)
-	return in
+	return nil
 }
 
 func (a *authentication) hmacGetSecret() error {
 	in := a.options.Extensions.HMACGetSecret
 	if in == nil {
 		return nil
-	}
-	if len(in.Salt1) != 32 || in.Salt2 != nil && len(in.Salt2) != 32 {
-		return refuse(ErrType, "hmacGetSecret: a salt is not of 32 bytes")
 	}
 	salts := [][]byte{in.Salt1}
 	if in.Salt2 != nil {

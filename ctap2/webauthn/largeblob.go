@@ -1,6 +1,7 @@
 package webauthn
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/tapstone/fido/ctap2"
@@ -52,45 +53,67 @@ func blobsInArray(info *ctap2.Info) bool {
 	return info.HasExtension("largeBlobKey") && info.Options[ctap2.OptionLargeBlobs]
 }
 
-func (r *registration) largeBlob() error {
-	in := r.options.Extensions.LargeBlob
+func (in *LargeBlobInputs) checkRegistration() error {
+	if in != nil && (in.Read || in.Write != nil) {
+		return refuse(ErrNotSupported, "largeBlob.read and largeBlob.write belong into a sign-in")
+	}
+	return nil
+}
+
+func (in *LargeBlobInputs) checkAuthentication(allowed []CredentialDescriptor) error {
 	switch {
 	case in == nil:
+	case in.Support != "":
+		return refuse(ErrNotSupported, "largeBlob.support belongs into a registration")
+	case in.Read && in.Write != nil:
+		return refuse(ErrNotSupported, "largeBlob.read and largeBlob.write in one request")
+	case in.Write != nil && len(allowed) != 1:
+		return refuse(ErrNotSupported, "largeBlob.write takes exactly one of allowCredentials, not %d", len(allowed))
+	}
+	return nil
+}
+
+func (r *registration) largeBlob() error {
+	in := r.options.Extensions.LargeBlob
+	if in == nil {
 		return nil
-	case in.Read || in.Write != nil:
-		return refuse(ErrNotSupported, "largeBlob.read and largeBlob.write belong into a sign-in")
 	}
 	supported := new(bool)
 	r.outputs.LargeBlob = &LargeBlobOutputs{Supported: supported}
 	switch {
 	case blobsWithCredentials(r.info):
 		r.request.Extensions = append(r.request.Extensions, ctap2.LargeBlobSupport(in.Support == Required))
-		r.after = append(r.after, func(c *ctap2.Credential) {
+		r.after = append(r.after, func(c *ctap2.Credential) error {
 			said, err := ctap2.Output[ctap2.LargeBlobSupported](c.Extensions)
 			*supported = err == nil && bool(said)
+			return nil
 		})
 	case blobsInArray(r.info) && r.request.ResidentKey:
 		r.request.Extensions = append(r.request.Extensions, ctap2.LargeBlobKey())
-		r.after = append(r.after, func(c *ctap2.Credential) { *supported = c.LargeBlobKey.Len() > 0 })
+		r.after = append(r.after, func(c *ctap2.Credential) error {
+			*supported = c.LargeBlobKey.Len() > 0
+			return nil
+		})
 	case in.Support == Required && blobsInArray(r.info):
 		return refuse(ErrNotSupported, "largeBlob is required, which takes a discoverable credential")
 	case in.Support == Required:
 		return refuse(ErrNotSupported, "largeBlob is required, and the key has no large blobs")
+	}
+	if in.Support == Required {
+		r.after = append(r.after, func(c *ctap2.Credential) error {
+			if !*supported {
+				return refuse(ErrNotAllowed, "the key made the credential %v without a large blob, which is required", Base64URL(c.ID))
+			}
+			return nil
+		})
 	}
 	return nil
 }
 
 func (a *authentication) largeBlob() error {
 	in := a.options.Extensions.LargeBlob
-	switch {
-	case in == nil:
+	if in == nil {
 		return nil
-	case in.Support != "":
-		return refuse(ErrNotSupported, "largeBlob.support belongs into a registration")
-	case in.Read && in.Write != nil:
-		return refuse(ErrNotSupported, "largeBlob.read and largeBlob.write in one request")
-	case in.Write != nil && len(a.options.AllowCredentials) != 1:
-		return refuse(ErrNotSupported, "largeBlob.write takes exactly one of allowCredentials, not %d", len(a.options.AllowCredentials))
 	}
 	if in.Read || in.Write != nil {
 		a.outputs.LargeBlob = new(LargeBlobOutputs)
@@ -134,6 +157,7 @@ func (a *authentication) writeLargeBlob(blob Base64URL, written *bool) {
 			return
 		}
 		a.request.Extensions = append(a.request.Extensions, ctap2.LargeBlobWrite(blob))
+		a.before = append(a.before, a.authorize) // for a second assertion without it
 		a.tooLarge = func() {
 			a.request.Extensions = slices.DeleteFunc(a.request.Extensions, func(e ctap2.Extension) bool { return e.Identifier() == "largeBlob" })
 		}
@@ -143,11 +167,19 @@ func (a *authentication) writeLargeBlob(blob Base64URL, written *bool) {
 		})
 	case blobsInArray(a.info):
 		a.request.Extensions = append(a.request.Extensions, ctap2.LargeBlobKey())
+		a.permissions |= ctap2.PermissionLargeBlobWrite
+		a.before = append(a.before, a.authorize)
 		a.after = append(a.after, func(assertion *ctap2.Assertion) {
-			if assertion.LargeBlobKey.Len() > 0 {
-				err := a.key.PutLargeBlob(a.ctx, &ctap2.LargeBlobRequest{Key: assertion.LargeBlobKey, Data: blob})
-				*written = err == nil
+			if assertion.LargeBlobKey.Len() == 0 {
+				return
 			}
+			request := &ctap2.LargeBlobRequest{Key: assertion.LargeBlobKey, Data: blob, Token: a.request.Token}
+			err := a.key.PutLargeBlob(a.ctx, request)
+			if errors.Is(err, ctap2.ErrPINAuthInvalid) && request.Token != nil { // it has ended meanwhile
+				request.Token = nil
+				err = a.key.PutLargeBlob(a.ctx, request)
+			}
+			*written = err == nil
 		})
 	}
 }

@@ -4,7 +4,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
+	"strings"
 )
+
+// maxQuoted is how many characters of a name an error has.
+const maxQuoted = 64
+
+var errNumber = errors.New("not such a number")
 
 // An object reads the members of a JSON object by their exact names, which
 // encoding/json does not: it ignores case. A member that is null is absent, as
@@ -34,7 +42,7 @@ func (o object) fail(format string, args ...any) {
 	if o.path != "" {
 		reason = fmt.Errorf("%s: %w", o.path, reason)
 	}
-	*o.err = &Error{ErrEncoding, reason}
+	*o.err = &Error{Name: ErrEncoding, err: reason}
 }
 
 // raw returns a member, nil if there is none.
@@ -45,8 +53,15 @@ func (o object) raw(name string) json.RawMessage {
 	return nil
 }
 
-// at is the object that a member is, or is an element of.
+// plain is what the names of members consist of that a reader knows anyway.
+const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+
+// at is the object that a member is, or is an element of. A name that the
+// server made up does not get to write what it likes into an error.
 func (o object) at(name string) object {
+	if len(name) > maxQuoted || strings.Trim(name, plain) != "" {
+		name = fmt.Sprintf("%.64q", name)
+	}
 	if o.path != "" {
 		name = o.path + "." + name
 	}
@@ -59,7 +74,22 @@ func (o object) read(name string, v any) {
 	if value == nil {
 		return
 	}
-	err := json.Unmarshal(value, v)
+	var err error
+	switch v := v.(type) {
+	case *uint32:
+		var n float64
+		if n, err = readNumber(value, 0, math.Inf(1)); err == nil {
+			*v = uint32(min(n, math.MaxUint32))
+		}
+	case *int32:
+		var n float64
+		if n, err = readNumber(value, math.MinInt32, math.MaxInt32); err == nil && n != math.Trunc(n) {
+			err = errNumber
+		}
+		*v = int32(n)
+	default:
+		err = json.Unmarshal(value, v)
+	}
 	if err == nil {
 		return
 	}
@@ -69,14 +99,29 @@ func (o object) read(name string, v any) {
 		if errors.Is(err, errBase64URL) {
 			reason = errBase64URL.Error()
 		}
-	case *bool:
+	case *bool, **bool:
 		reason = "not a boolean"
-	case *uint32, *int32:
+	case *uint32:
+		reason = "not a number, or negative"
+	case *int32:
 		reason = "not a whole number, or too large"
 	case *[]string:
 		reason = "not a list of strings"
 	}
 	o.at(name).fail("%s", reason)
+}
+
+// readNumber reads a number in whichever notation: 60000, 60000.0, 6e4. One that
+// is larger than a float64 can be is infinite.
+func readNumber(value json.RawMessage, least, most float64) (float64, error) {
+	if c := value[0]; c != '-' && (c < '0' || c > '9') {
+		return 0, errNumber
+	}
+	n, err := strconv.ParseFloat(string(value), 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) || n < least || n > most {
+		return 0, errNumber
+	}
+	return n, nil
 }
 
 // require fails if a member is not there.

@@ -30,7 +30,7 @@ const publicKeyType = "public-key"
 type CreationOptions struct {
 	RP        RelyingParty `json:"rp"`
 	User      User         `json:"user"`
-	Challenge Base64URL    `json:"challenge"` // of any length
+	Challenge Base64URL    `json:"challenge"` // of any length but 0
 	// PubKeyCredParams lists algorithms, the preferred one first. None are
 	// ES256 and RS256.
 	PubKeyCredParams       []CredentialParameters `json:"pubKeyCredParams,omitempty"`
@@ -46,7 +46,7 @@ type CreationOptions struct {
 // RequestOptions are what a relying party wants of a sign-in (WebAuthn §5.5,
 // PublicKeyCredentialRequestOptions). Zero values mean "absent".
 type RequestOptions struct {
-	Challenge        Base64URL              `json:"challenge"`         // of any length
+	Challenge        Base64URL              `json:"challenge"`         // of any length but 0
 	Timeout          uint32                 `json:"timeout,omitempty"` // in milliseconds
 	RPID             string                 `json:"rpId,omitempty"`    // empty: the origin's host
 	AllowCredentials []CredentialDescriptor `json:"allowCredentials,omitempty"`
@@ -69,14 +69,17 @@ type User struct {
 }
 
 // CredentialParameters name an algorithm (WebAuthn §5.3). Those of another type
-// than "public-key" are ignored.
+// than "public-key" are ignored; if there are none but such, Create refuses the
+// options with ErrNotSupported.
 type CredentialParameters struct {
 	Type      string         `json:"type"`
 	Algorithm cose.Algorithm `json:"alg"`
 }
 
 // A CredentialDescriptor names a credential (WebAuthn §5.8.3). One of another
-// type than "public-key" is ignored, and so are Transports: each key is asked.
+// type than "public-key" is ignored; if AllowCredentials has none but such, Get
+// refuses the options with ErrNotAllowed. Transports are ignored: each key is
+// asked.
 type CredentialDescriptor struct {
 	Type       string    `json:"type"`
 	ID         Base64URL `json:"id"`
@@ -94,8 +97,9 @@ type AuthenticatorSelection struct {
 }
 
 // ExtensionInputs are the client extension inputs of both ceremonies (WebAuthn
-// §5.7.1). What belongs to the other ceremony, and what this package does not
-// know, is ignored.
+// §5.7.1). Those that belong to the other ceremony are ignored, but for members
+// of PRF and LargeBlob, which are refused with ErrNotSupported; what this package
+// does not know is ignored in JSON.
 type ExtensionInputs struct {
 	// CredProps asks whether the new credential is discoverable (WebAuthn
 	// §10.1.3).
@@ -117,10 +121,14 @@ type ExtensionInputs struct {
 	// MinPINLength asks the key to say in the authenticator data how long its
 	// PINs have to be (CTAP §12.5).
 	MinPINLength bool `json:"minPinLength,omitempty"`
+	// PINComplexityPolicy asks it to say there whether they have to be more than
+	// long (CTAP §12.6).
+	PINComplexityPolicy bool `json:"pinComplexityPolicy,omitempty"`
 	// HMACCreateSecret asks for a credential that can yield secrets, HMACGetSecret
-	// for one or two of them (CTAP §12.7). Sites use PRF.
+	// for one or two of them (CTAP §12.7). Sites use PRF: HMACGetSecret is the
+	// program's own, and not taken from JSON.
 	HMACCreateSecret bool             `json:"hmacCreateSecret,omitempty"`
-	HMACGetSecret    *HMACSecretSalts `json:"hmacGetSecret,omitempty"`
+	HMACGetSecret    *HMACSecretSalts `json:"-"`
 
 	// AppID is the FIDO AppID of credentials that were made with the U2F API,
 	// whose key handles AllowCredentials has (WebAuthn §10.1.1); AppIDExclude is
@@ -129,6 +137,11 @@ type ExtensionInputs struct {
 	AppIDExclude string `json:"appidExclude,omitempty"`
 
 	Payment *PaymentInputs `json:"payment,omitempty"`
+
+	// Others are the program's own: extensions that this package does not know.
+	// ExtensionOutputs.Others has what the key returns. One that stands for the
+	// same identifier as an input above makes the ceremony fail.
+	Others []ctap2.Extension `json:"-"`
 }
 
 // ParseCreationOptions reads CreationOptions in JSON (WebAuthn §5.1.9): the
@@ -136,7 +149,8 @@ type ExtensionInputs struct {
 // it. It refuses with ErrEncoding what is not JSON, a member of the wrong type,
 // and a required one that is missing, which the error names: rp, user, user.id,
 // challenge, and what elements of lists consist of. Other members, and such as
-// are null, may be missing; members that it does not know are ignored.
+// are null, may be missing; members that it does not know are ignored. Numbers
+// may have a fraction or an exponent; a timeout that is too large is the largest.
 func ParseCreationOptions(data []byte) (*CreationOptions, error) {
 	var err error
 	o := readOptions(data, &err)
@@ -262,8 +276,8 @@ func (o object) extensions() (in ExtensionInputs) {
 	o.read("credBlob", &in.CredBlob)
 	o.read("getCredBlob", &in.GetCredBlob)
 	o.read("minPinLength", &in.MinPINLength)
+	o.read("pinComplexityPolicy", &in.PINComplexityPolicy)
 	o.read("hmacCreateSecret", &in.HMACCreateSecret)
-	in.HMACGetSecret = o.hmacGetSecret()
 	o.read("appid", &in.AppID)
 	o.read("appidExclude", &in.AppIDExclude)
 	in.Payment = o.payment()

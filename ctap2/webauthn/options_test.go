@@ -33,6 +33,7 @@ const fullCreation = `{
 		"getCredBlob": true,
 		"minPinLength": true,
 		"hmacCreateSecret": true,
+		"pinComplexityPolicy": true,
 		"hmacGetSecret": {"salt1": "AA", "salt2": "AQ"},
 		"appid": "https://example.com/1",
 		"appidExclude": "https://example.com/2",
@@ -63,15 +64,15 @@ var creation = webauthn.CreationOptions{
 			Eval:             &webauthn.PRFValues{First: []byte{0}, Second: []byte{}},
 			EvalByCredential: map[string]webauthn.PRFValues{"AQ": {First: []byte{}}},
 		},
-		LargeBlob:        &webauthn.LargeBlobInputs{Support: webauthn.Required, Read: true, Write: []byte{}},
-		CredBlob:         []byte{},
-		GetCredBlob:      true,
-		MinPINLength:     true,
-		HMACCreateSecret: true,
-		HMACGetSecret:    &webauthn.HMACSecretSalts{Salt1: []byte{0}, Salt2: []byte{1}},
-		AppID:            "https://example.com/1",
-		AppIDExclude:     "https://example.com/2",
-		Payment:          &webauthn.PaymentInputs{IsPayment: true},
+		LargeBlob:           &webauthn.LargeBlobInputs{Support: webauthn.Required, Read: true, Write: []byte{}},
+		CredBlob:            []byte{},
+		GetCredBlob:         true,
+		MinPINLength:        true,
+		PINComplexityPolicy: true,
+		HMACCreateSecret:    true,
+		AppID:               "https://example.com/1",
+		AppIDExclude:        "https://example.com/2",
+		Payment:             &webauthn.PaymentInputs{IsPayment: true},
 	},
 }
 
@@ -139,33 +140,35 @@ func TestParseRequestOptions(t *testing.T) {
 // An error names the member.
 func TestParseErrors(t *testing.T) {
 	for member, value := range map[string]string{
-		"the options are not JSON":                               ``,
-		"not an object":                                          `[]`,
-		"publicKey: not an object":                               `{"publicKey": "x"}`,
-		"publicKey.challenge: missing":                           `{"publicKey": {}}`,
-		"challenge: missing":                                     `{"challenge": null}`,
-		"challenge: not a string":                                `{"challenge": 1}`,
-		"challenge: not base64url":                               `{"challenge": "A"}`,
-		"timeout: not a whole number, or too large":              `{"challenge": "", "timeout": -1}`,
-		"rpId: not a string":                                     `{"challenge": "", "rpId": {}}`,
-		"allowCredentials: not a list":                           `{"challenge": "", "allowCredentials": {}}`,
-		"allowCredentials[0]: not an object":                     `{"challenge": "", "allowCredentials": ["AAAA"]}`,
-		"allowCredentials[1].id: missing":                        `{"challenge": "", "allowCredentials": [{"type": "", "id": "AA"}, {"type": ""}]}`,
-		"allowCredentials[0].type: missing":                      `{"challenge": "", "allowCredentials": [{"id": "AA"}]}`,
-		"allowCredentials[0].id: empty":                          `{"challenge": "", "allowCredentials": [{"type": "", "id": ""}]}`,
-		"allowCredentials[0].transports: not a list of strings":  `{"challenge": "", "allowCredentials": [{"type": "", "id": "AA", "transports": "usb"}]}`,
-		"hints: not a list of strings":                           `{"challenge": "", "hints": [1]}`,
-		"extensions: not an object":                              `{"challenge": "", "extensions": []}`,
-		"extensions.prf.eval.first: missing":                     `{"challenge": "", "extensions": {"prf": {"eval": {}}}}`,
-		"extensions.prf.evalByCredential.AQ: missing":            `{"challenge": "", "extensions": {"prf": {"evalByCredential": {"AQ": null}}}}`,
-		"extensions.prf.evalByCredential.AQ.first: not a string": `{"challenge": "", "extensions": {"prf": {"evalByCredential": {"AQ": {"first": 1}}}}}`,
-		"extensions.largeBlob.read: not a boolean":               `{"challenge": "", "extensions": {"largeBlob": {"read": 1}}}`,
-		"extensions.hmacGetSecret.salt1: missing":                `{"challenge": "", "extensions": {"hmacGetSecret": {}}}`,
-		"extensions.payment.isPayment: not a boolean":            `{"challenge": "", "extensions": {"payment": {"isPayment": "yes"}}}`,
+		"the options are not JSON":                                                   ``,
+		"not an object":                                                              `[]`,
+		"publicKey: not an object":                                                   `{"publicKey": "x"}`,
+		"publicKey.challenge: missing":                                               `{"publicKey": {}}`,
+		"challenge: missing":                                                         `{"challenge": null}`,
+		"challenge: not a string":                                                    `{"challenge": 1}`,
+		"challenge: not base64url":                                                   `{"challenge": "A"}`,
+		"timeout: not a number, or negative":                                         `{"challenge": "", "timeout": -1}`,
+		"rpId: not a string":                                                         `{"challenge": "", "rpId": {}}`,
+		"allowCredentials: not a list":                                               `{"challenge": "", "allowCredentials": {}}`,
+		"allowCredentials[0]: not an object":                                         `{"challenge": "", "allowCredentials": ["AAAA"]}`,
+		"allowCredentials[1].id: missing":                                            `{"challenge": "", "allowCredentials": [{"type": "", "id": "AA"}, {"type": ""}]}`,
+		"allowCredentials[0].type: missing":                                          `{"challenge": "", "allowCredentials": [{"id": "AA"}]}`,
+		"allowCredentials[0].id: empty":                                              `{"challenge": "", "allowCredentials": [{"type": "", "id": ""}]}`,
+		"allowCredentials[0].transports: not a list of strings":                      `{"challenge": "", "allowCredentials": [{"type": "", "id": "AA", "transports": "usb"}]}`,
+		"hints: not a list of strings":                                               `{"challenge": "", "hints": [1]}`,
+		"extensions: not an object":                                                  `{"challenge": "", "extensions": []}`,
+		"extensions.prf.eval.first: missing":                                         `{"challenge": "", "extensions": {"prf": {"eval": {}}}}`,
+		"extensions.prf.evalByCredential.AQ: missing":                                `{"challenge": "", "extensions": {"prf": {"evalByCredential": {"AQ": null}}}}`,
+		"extensions.prf.evalByCredential.AQ.first: not a string":                     `{"challenge": "", "extensions": {"prf": {"evalByCredential": {"AQ": {"first": 1}}}}}`,
+		"extensions.largeBlob.read: not a boolean":                                   `{"challenge": "", "extensions": {"largeBlob": {"read": 1}}}`,
+		`timeout: not a number, or negative `:                                        `{"challenge": "", "timeout": "60000"}`,
+		`extensions.prf.evalByCredential."\x1b[2J\n\u202e": missing`:                 `{"challenge": "", "extensions": {"prf": {"evalByCredential": {"\u001b[2J\n\u202e": null}}}}`,
+		`extensions.prf.evalByCredential."` + strings.Repeat("A", 64) + `": missing`: `{"challenge": "", "extensions": {"prf": {"evalByCredential": {"` + strings.Repeat("A", 100000) + `": null}}}}`,
+		"extensions.payment.isPayment: not a boolean":                                `{"challenge": "", "extensions": {"payment": {"isPayment": "yes"}}}`,
 	} {
 		_, err := webauthn.ParseRequestOptions([]byte(value))
 		refused(t, err, errEncoding)
-		if got := err.Error(); got != "webauthn: EncodingError: "+member {
+		if got := err.Error(); got != "webauthn: EncodingError: "+strings.TrimSpace(member) {
 			t.Errorf("%s: %s", value, got)
 		}
 	}
@@ -184,6 +187,27 @@ func TestParseErrors(t *testing.T) {
 		refused(t, err, errEncoding)
 		if got := err.Error(); got != "webauthn: EncodingError: "+member {
 			t.Errorf("%s: %s", value, got)
+		}
+	}
+}
+
+// Numbers are what JSON can write, and a timeout is no reason to refuse the rest.
+func TestNumbers(t *testing.T) {
+	for number, want := range map[string]uint32{
+		"60000": 60000, "60000.0": 60000, "6e4": 60000, "0.06E+6": 60000, "1.5": 1, "0": 0, "-0": 0,
+		"4294967295": 4294967295, "4294967296": 4294967295, "1e999": 4294967295,
+	} {
+		options, err := webauthn.ParseRequestOptions([]byte(`{"challenge": "", "timeout": ` + number + `}`))
+		if err != nil || options.Timeout != want {
+			t.Errorf("%s: %+v %v", number, options, err)
+		}
+	}
+	for number, want := range map[string]cose.Algorithm{"-7": cose.ES256, "-7.0": cose.ES256, "-0.7e1": cose.ES256, "-2147483648": -2147483648, "-7.5": 0, "1e999": 0, "-2147483649": 0} {
+		options, err := webauthn.ParseCreationOptions([]byte(`{"rp": {}, "user": {"id": ""}, "challenge": "", "pubKeyCredParams": [{"type": "", "alg": ` + number + `}]}`))
+		if want == 0 {
+			refused(t, err, errEncoding)
+		} else if err != nil || options.PubKeyCredParams[0].Algorithm != want {
+			t.Errorf("%s: %+v %v", number, options, err)
 		}
 	}
 }

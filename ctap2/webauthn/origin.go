@@ -26,6 +26,10 @@ func parseOrigin(s string) (origin, error) {
 		u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#") {
 		return origin{}, refuse(ErrSecurity, "%q is not an origin, such as https://example.com", s)
 	}
+	// Some letters that are not in ASCII become such in lower case.
+	if strings.ContainsFunc(u.Host, func(r rune) bool { return r >= 0x80 }) {
+		return origin{}, refuse(ErrSecurity, "the host of origin %q is not a domain name in ASCII", s)
+	}
 	o := origin{host: strings.ToLower(u.Hostname())}
 	local := o.host == "localhost" || strings.HasSuffix(o.host, ".localhost")
 	if u.Scheme != "https" && (u.Scheme != "http" || !local) {
@@ -81,7 +85,7 @@ func (c *Client) relyingParty(ctx context.Context, o origin, rpID string) (strin
 	case rpID == "":
 		return o.host, nil
 	case !validDomain(rpID):
-		return "", refuse(ErrSecurity, "RP ID %q is not a domain name in ASCII and lower case", rpID)
+		return "", refuse(ErrSecurity, "RP ID %.64q is not a domain name in ASCII and lower case", rpID)
 	case o.mayClaim(rpID):
 		return rpID, nil
 	}
@@ -89,7 +93,7 @@ func (c *Client) relyingParty(ctx context.Context, o origin, rpID string) (strin
 	if strings.HasSuffix(o.host, "."+rpID) {
 		why = "is a public suffix, and not for"
 	}
-	if c.RelatedOrigins == nil {
+	if c.RelatedOrigins == nil || !strings.HasPrefix(o.text, "https:") {
 		return "", refuse(ErrSecurity, "RP ID %q %s origin %s", rpID, why, o.text)
 	}
 	document, err := c.RelatedOrigins(ctx, rpID)
@@ -111,18 +115,18 @@ const maxRelatedLabels = 5
 // (WebAuthn §5.11.1).
 func (o origin) relatedIn(document []byte) bool {
 	var err error
-	var list []string
+	var list []*string
 	readObject("", document, &err).read("origins", &list)
-	if err != nil {
+	if err != nil || slices.Contains(list, nil) {
 		return false
 	}
 	var seen []string
 	for _, s := range list {
-		related, err := parseOrigin(s)
+		u, err := url.Parse(*s)
 		if err != nil {
 			continue
 		}
-		site, err := publicsuffix.EffectiveTLDPlusOne(related.host)
+		site, err := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(u.Hostname()))
 		if err != nil {
 			continue
 		}
@@ -133,7 +137,8 @@ func (o origin) relatedIn(document []byte) bool {
 			}
 			seen = append(seen, label)
 		}
-		if related.text == o.text {
+		related, err := parseOrigin(u.Scheme + "://" + u.Host) // their path does not matter
+		if err == nil && related.text == o.text {
 			return true
 		}
 	}

@@ -70,6 +70,8 @@ func TestRPIDRefused(t *testing.T) {
 		{"https://127.0x1", "", "not a domain"},
 		{"https://127.0x", "", "not a domain"},
 		{"https://bücher.example", "", "not a domain"},
+		{"https://example.\u212Aom", "", "not a domain"}, // Kelvin, k in lower case
+		{"https://\u212Aids.example.com", "", "not a domain"},
 		{"https://example.com.", "", "not a domain"},
 		{"https://a..example.com", "", "not a domain"},
 		{"https://a%20b.com", "", "not an origin"},
@@ -151,6 +153,11 @@ func TestRelatedOrigins(t *testing.T) {
 		{`{"Origins": ["https://login.example.com"]}`, false},
 		{`["https://login.example.com"]`, false},
 		{`{"origins": [1, "https://login.example.com"]}`, false},
+		{`{"origins": [null, "https://login.example.com"]}`, false},
+		{`{"origins": ["https://login.example.com/a/path?x#y"]}`, true},
+		{`{"origins": ["https://login.example.com:8443/a/path", "https://LOGIN.example.com/"]}`, true},
+		{`{"origins": ["http://one.com", "ftp://two.com", "https://three.com:8443/x", "https://four.com/", "https://a_b.five.com", "https://login.example.com"]}`, false},
+		{`{"origins": ["https://1.2.3.4", "https://1.2.5.6", "https://1.2.7.8", "https://1.2.9.10", "https://1.2.11.12", "https://[::1]", "https://com", "mailto:x@one.com", "", "https://login.example.com"]}`, true},
 		{``, false},
 	} {
 		document = tt.document
@@ -168,6 +175,13 @@ func TestRelatedOrigins(t *testing.T) {
 	if _, err := d.create(`{"rp": {"id": "example.com", "name": ""}}`); err != nil {
 		t.Error(err)
 	}
+	// A local page is related to nobody.
+	local := &webauthn.Client{Origin: "http://app.localhost", Authenticators: d.Authenticators, RelatedOrigins: func(context.Context, string) ([]byte, error) {
+		t.Error("asked for a local page")
+		return []byte(`{"origins": ["http://app.localhost"]}`), nil
+	}}
+	_, err = local.Get(t.Context(), &webauthn.RequestOptions{RPID: "example.org", Challenge: []byte{1}})
+	refused(t, err, errSecurity)
 	// The key signs for the RP ID, the client for the origin.
 	document, failure = `{"origins": ["https://login.example.com"]}`, nil
 	d.rpID = "example.org"

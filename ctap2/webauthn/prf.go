@@ -21,14 +21,16 @@ type PRFInputs struct {
 	// do: then a sign-in gets the results.
 	Eval *PRFValues `json:"eval,omitempty"`
 	// EvalByCredential has the values for some of a sign-in's AllowCredentials
-	// instead, by their IDs in base64url.
+	// instead, by their IDs in base64url without padding: other spellings, and
+	// IDs that are not in AllowCredentials, are refused with ErrSyntax.
 	EvalByCredential map[string]PRFValues `json:"evalByCredential,omitempty"`
 }
 
-// PRFValues are one or two inputs of any length.
+// PRFValues are one or two inputs of any length. First may be empty, and is
+// refused with ErrType if it is nil.
 type PRFValues struct {
 	First  Base64URL `json:"first"`
-	Second Base64URL `json:"second,omitzero"`
+	Second Base64URL `json:"second,omitzero"` // nil: there is none
 }
 
 // PRFOutputs are the outputs of prf.
@@ -36,14 +38,13 @@ type PRFOutputs struct {
 	// Enabled says, in a registration, whether the new credential has the
 	// function.
 	Enabled *bool
-	// Results are of 32 bytes each, Second empty unless there was a second
-	// input; nil if there are none.
+	// Results are nil if there are none.
 	Results *PRFResults
 }
 
 // PRFResults are secrets, for the holder to wipe.
 type PRFResults struct {
-	First, Second pin.Secret
+	First, Second pin.Secret // 32 bytes each; Second empty unless there was a second input
 }
 
 // salts returns what the key is given in place of the values, which keeps sites
@@ -89,15 +90,55 @@ func (o object) prfValues() (v PRFValues) {
 	return v
 }
 
+func (v *PRFValues) check() error {
+	if v != nil && v.First == nil {
+		return refuse(ErrType, "prf: no first value")
+	}
+	return nil
+}
+
+func (in *PRFInputs) checkRegistration() error {
+	switch {
+	case in == nil:
+		return nil
+	case in.EvalByCredential != nil:
+		return refuse(ErrNotSupported, "prf.evalByCredential belongs into a sign-in")
+	}
+	return in.Eval.check()
+}
+
+// checkAuthentication checks, among others, that each key of EvalByCredential is
+// the only spelling of an allowed ID.
+func (in *PRFInputs) checkAuthentication(allowed []CredentialDescriptor) error {
+	switch {
+	case in == nil:
+		return nil
+	case len(in.EvalByCredential) > 0 && len(allowed) == 0:
+		return refuse(ErrNotSupported, "prf.evalByCredential takes allowCredentials")
+	}
+	ids := make(map[string]bool, len(allowed))
+	for _, d := range allowed {
+		if d.Type == publicKeyType {
+			ids[d.ID.String()] = true
+		}
+	}
+	for id, values := range in.EvalByCredential {
+		if !ids[id] {
+			return refuse(ErrSyntax, "prf.evalByCredential has the key %.64q, which is the id of none of allowCredentials", id)
+		}
+		if err := values.check(); err != nil {
+			return err
+		}
+	}
+	return in.Eval.check()
+}
+
 // hmacSecret is prf and hmacCreateSecret in a registration: both are the
 // extension hmac-secret.
 func (r *registration) hmacSecret() error {
 	in := &r.options.Extensions
 	if in.PRF == nil && !in.HMACCreateSecret {
 		return nil
-	}
-	if in.PRF != nil && in.PRF.EvalByCredential != nil {
-		return refuse(ErrNotSupported, "prf.evalByCredential belongs into a sign-in")
 	}
 	r.request.Extensions = append(r.request.Extensions, ctap2.HMACSecret())
 	enabled := new(bool)
@@ -113,12 +154,13 @@ func (r *registration) hmacSecret() error {
 		r.request.UserVerification = ctap2.Required
 		r.request.Extensions = append(r.request.Extensions, ctap2.HMACSecretMC(in.PRF.Eval.salts()...))
 	}
-	r.after = append(r.after, func(c *ctap2.Credential) {
+	r.after = append(r.after, func(c *ctap2.Credential) error {
 		has, err := ctap2.Output[ctap2.HMACSecretEnabled](c.Extensions)
 		*enabled = err == nil && bool(has)
 		if evaluate {
 			r.outputs.PRF.Results = results(c.Extensions)
 		}
+		return nil
 	})
 	return nil
 }
@@ -129,33 +171,19 @@ func (a *authentication) prf() error {
 	if in == nil {
 		return nil
 	}
-	if a.options.Extensions.HMACGetSecret != nil {
-		return refuse(ErrNotSupported, "prf and hmacGetSecret in one request")
-	}
-	if len(in.EvalByCredential) > 0 && len(a.options.AllowCredentials) == 0 {
-		return refuse(ErrNotSupported, "prf.evalByCredential takes allowCredentials")
-	}
-	byCredential := make(map[string]PRFValues, len(in.EvalByCredential))
-	for key, values := range in.EvalByCredential {
-		var id Base64URL
-		if id.UnmarshalText([]byte(key)) != nil || !slices.ContainsFunc(a.options.AllowCredentials, func(d CredentialDescriptor) bool { return d.ID.String() == id.String() }) {
-			return refuse(ErrSyntax, "prf.evalByCredential has the key %q, which is the id of none of allowCredentials", key)
-		}
-		byCredential[id.String()] = values
-	}
 	a.outputs.PRF = new(PRFOutputs)
-	if in.Eval == nil && len(byCredential) == 0 || !a.info.HasExtension("hmac-secret") || !verifies(a.info) {
+	if in.Eval == nil && len(in.EvalByCredential) == 0 || !a.info.HasExtension("hmac-secret") || !verifies(a.info) {
 		return nil
 	}
 	a.request.UserVerification = ctap2.Required
 	a.before = append(a.before, func() error {
 		values := in.Eval
-		if len(byCredential) > 0 {
+		if len(in.EvalByCredential) > 0 {
 			id, err := a.answering()
 			if err != nil {
 				return err
 			}
-			if own, ok := byCredential[id.String()]; ok {
+			if own, ok := in.EvalByCredential[id.String()]; ok {
 				values = &own
 			}
 		}
@@ -177,9 +205,12 @@ func (a *authentication) prf() error {
 func (a *authentication) answering() (Base64URL, error) {
 	list := a.request.AllowList
 	if len(list) > 1 {
-		found, ok, err := a.find(a.key, a.request.RPID, list, ctap2.Discouraged)
-		if err == nil && !ok { // perhaps one that the key does not admit to
-			found, ok, err = a.find(a.key, a.request.RPID, list, ctap2.Required)
+		if err := a.authorize(); err != nil {
+			return nil, err
+		}
+		found, ok, err := a.find(a.key, &ctap2.GetAssertionRequest{RPID: a.request.RPID, AllowList: list, UserVerification: ctap2.Discouraged, Token: a.request.Token})
+		if err == nil && !ok && a.request.Token == nil { // perhaps one that the key does not admit to
+			found, ok, err = a.find(a.key, &ctap2.GetAssertionRequest{RPID: a.request.RPID, AllowList: list, UserVerification: ctap2.Required})
 		}
 		if err != nil {
 			return nil, a.failure(err)
@@ -201,10 +232,10 @@ func results(outputs ctap2.Outputs) *PRFResults {
 	return &PRFResults{First: secrets.Output1, Second: secrets.Output2}
 }
 
-// wipeSecrets overwrites what the extensions returned along with an assertion
-// that nobody wants.
-func wipeSecrets(a *ctap2.Assertion) {
-	if secrets, err := ctap2.Output[*ctap2.HMACSecretOutput](a.Extensions); err == nil {
+// wipeSecrets overwrites what the extensions returned along with a credential or
+// an assertion that nobody gets.
+func wipeSecrets(outputs ctap2.Outputs) {
+	if secrets, err := ctap2.Output[*ctap2.HMACSecretOutput](outputs); err == nil {
 		secrets.Wipe()
 	}
 }

@@ -1,12 +1,14 @@
 package webauthn
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/json"
 	"slices"
 
 	"github.com/tapstone/fido/cose"
 	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/pin"
 )
 
 // A RegistrationResponse is what Create returns, and its JSON what a relying
@@ -48,15 +50,19 @@ type ExtensionOutputs struct {
 	CredProps        *CredPropsOutputs
 	PRF              *PRFOutputs
 	LargeBlob        *LargeBlobOutputs
-	CredBlob         *bool     // whether it was stored
-	GetCredBlob      Base64URL // empty and not nil if none was stored
-	HMACCreateSecret *bool     // whether the new credential can yield secrets
-	HMACGetSecret    *HMACSecretOutputs
-	AppID            *bool // whether AppID was used in place of the RP ID
-	AppIDExclude     bool  // whether AppIDExclude was considered
+	CredBlob         *bool              // whether it was stored
+	GetCredBlob      Base64URL          // empty and not nil if none was stored
+	HMACCreateSecret *bool              // whether the new credential can yield secrets
+	HMACGetSecret    *HMACSecretOutputs // not in JSON
+	AppID            *bool              // whether AppID was used in place of the RP ID
+	AppIDExclude     bool               // whether AppIDExclude was considered
+	// Others has all that extensions returned, if there were Others, for
+	// ctap2.Output to find. It is not in JSON.
+	Others ctap2.Outputs
 }
 
-// Wipe overwrites the secrets: the results of PRF and HMACGetSecret.
+// Wipe overwrites the secrets: the results of PRF and HMACGetSecret. Those of
+// Others are the program's to wipe.
 func (o *ExtensionOutputs) Wipe() {
 	if o.PRF != nil && o.PRF.Results != nil {
 		o.PRF.Results.First.Wipe()
@@ -72,7 +78,11 @@ func (o *ExtensionOutputs) Wipe() {
 func (o *ExtensionOutputs) json(secrets bool) map[string]any {
 	m := make(map[string]any)
 	if o.CredProps != nil {
-		m["credProps"] = map[string]bool{"rk": o.CredProps.RK}
+		props := make(map[string]any)
+		if o.CredProps.RK != nil {
+			props["rk"] = *o.CredProps.RK
+		}
+		m["credProps"] = props
 	}
 	if o.PRF != nil {
 		prf := make(map[string]any)
@@ -110,13 +120,6 @@ func (o *ExtensionOutputs) json(secrets bool) map[string]any {
 	if o.HMACCreateSecret != nil {
 		m["hmacCreateSecret"] = *o.HMACCreateSecret
 	}
-	if s := o.HMACGetSecret; s != nil && secrets {
-		outputs := map[string]Base64URL{"output1": s.Output1.Bytes()}
-		if s.Output2.Len() > 0 {
-			outputs["output2"] = s.Output2.Bytes()
-		}
-		m["hmacGetSecret"] = outputs
-	}
 	if o.AppID != nil {
 		m["appid"] = *o.AppID
 	}
@@ -127,24 +130,125 @@ func (o *ExtensionOutputs) json(secrets bool) map[string]any {
 }
 
 // MarshalJSON returns the response for a relying party, without the secrets:
-// the results of PRF and HMACGetSecret.
+// the results of PRF.
 func (r RegistrationResponse) MarshalJSON() ([]byte, error) { return r.json(false) }
 
 // MarshalJSON returns the response for a relying party, without the secrets:
-// the results of PRF and HMACGetSecret.
+// the results of PRF.
 func (r AuthenticationResponse) MarshalJSON() ([]byte, error) { return r.json(false) }
 
-// JSONWithSecrets returns what MarshalJSON does and the secrets, as the
+// JSONWithSecrets returns what MarshalJSON does and the results of PRF, as the
 // specification has it, for a relying party that is to learn them. One that
 // encrypts on the person's own machine takes them from ClientExtensionResults,
 // and sends what MarshalJSON returns.
 func (r RegistrationResponse) JSONWithSecrets() ([]byte, error) { return r.json(true) }
 
-// JSONWithSecrets returns what MarshalJSON does and the secrets, as the
+// JSONWithSecrets returns what MarshalJSON does and the results of PRF, as the
 // specification has it, for a relying party that is to learn them. One that
 // encrypts on the person's own machine takes them from ClientExtensionResults,
 // and sends what MarshalJSON returns.
 func (r AuthenticationResponse) JSONWithSecrets() ([]byte, error) { return r.json(true) }
+
+// UnmarshalJSON reads what MarshalJSON and JSONWithSecrets write, or another
+// client's RegistrationResponseJSON. It refuses with ErrEncoding what is not one,
+// and names what is missing or wrong; what it does not know is ignored.
+// authenticatorData, publicKey, publicKeyAlgorithm and transports may be missing,
+// as in the responses of old clients.
+func (r *RegistrationResponse) UnmarshalJSON(data []byte) error {
+	var err error
+	var read RegistrationResponse
+	response := readCredential(data, &read.ID, &read.ClientExtensionResults, &err)
+	response.require("clientDataJSON")
+	response.require("attestationObject")
+	response.read("clientDataJSON", &read.ClientDataJSON)
+	response.read("attestationObject", &read.AttestationObject)
+	response.read("authenticatorData", &read.AuthenticatorData)
+	response.read("transports", &read.Transports)
+	if len(read.Transports) == 0 {
+		read.Transports = nil
+	}
+	response.read("publicKey", &read.PublicKey)
+	response.read("publicKeyAlgorithm", (*int32)(&read.PublicKeyAlgorithm))
+	if err == nil {
+		*r = read
+	}
+	return err
+}
+
+// UnmarshalJSON reads what MarshalJSON and JSONWithSecrets write, or another
+// client's AuthenticationResponseJSON, as that of RegistrationResponse does.
+// userHandle may be missing.
+func (r *AuthenticationResponse) UnmarshalJSON(data []byte) error {
+	var err error
+	var read AuthenticationResponse
+	response := readCredential(data, &read.ID, &read.ClientExtensionResults, &err)
+	response.require("clientDataJSON")
+	response.require("authenticatorData")
+	response.require("signature")
+	response.read("clientDataJSON", &read.ClientDataJSON)
+	response.read("authenticatorData", &read.AuthenticatorData)
+	response.read("signature", &read.Signature)
+	response.read("userHandle", &read.UserHandle)
+	if err == nil {
+		*r = read
+	}
+	return err
+}
+
+// readCredential reads what both responses consist of, and returns its member
+// response.
+func readCredential(data []byte, id *Base64URL, outputs *ExtensionOutputs, failed *error) object {
+	o := readObject("", data, failed)
+	o.require("id")
+	o.read("id", id)
+	raw := *id
+	if o.read("rawId", &raw); !bytes.Equal(raw, *id) {
+		o.at("rawId").fail("not the id")
+	}
+	kind := publicKeyType
+	if o.read("type", &kind); kind != publicKeyType {
+		o.at("type").fail("not %q", publicKeyType)
+	}
+	if results, ok := o.object("clientExtensionResults"); ok {
+		*outputs = results.outputs()
+	}
+	o.require("response")
+	if response, ok := o.object("response"); ok {
+		return response
+	}
+	return object{err: failed}
+}
+
+// outputs reads what ExtensionOutputs.json writes.
+func (o object) outputs() (out ExtensionOutputs) {
+	if props, ok := o.object("credProps"); ok {
+		out.CredProps = new(CredPropsOutputs)
+		props.read("rk", &out.CredProps.RK)
+	}
+	if prf, ok := o.object("prf"); ok {
+		out.PRF = new(PRFOutputs)
+		prf.read("enabled", &out.PRF.Enabled)
+		if results, ok := prf.object("results"); ok {
+			v := results.prfValues()
+			out.PRF.Results = &PRFResults{First: pin.NewSecret(v.First)}
+			if v.Second != nil {
+				out.PRF.Results.Second = pin.NewSecret(v.Second)
+			}
+		}
+	}
+	if blob, ok := o.object("largeBlob"); ok {
+		out.LargeBlob = new(LargeBlobOutputs)
+		blob.read("supported", &out.LargeBlob.Supported)
+		blob.read("blob", &out.LargeBlob.Blob)
+		blob.read("written", &out.LargeBlob.Written)
+	}
+	o.read("credBlob", &out.CredBlob)
+	o.read("getCredBlob", &out.GetCredBlob)
+	o.read("hmacCreateSecret", &out.HMACCreateSecret)
+	o.read("appid", &out.AppID)
+	o.read("appidExclude", &out.AppIDExclude)
+	return out
+}
 
 func (r RegistrationResponse) json(secrets bool) ([]byte, error) {
 	transports := r.Transports
@@ -187,13 +291,13 @@ func (r *registration) response(c *ctap2.Credential) (*RegistrationResponse, err
 	r.convey(c)
 	object, err := c.AttestationObject()
 	if err != nil {
-		r.outputs.Wipe()
+		wipeSecrets(c.Extensions)
 		return nil, r.failure(err)
 	}
 	transports := slices.Clone(r.info.Transports)
 	slices.Sort(transports)
 	return &RegistrationResponse{
-		ID:                     c.ID,
+		ID:                     slices.Clone(c.ID), // it is a part of AuthenticatorData
 		ClientDataJSON:         r.clientData,
 		AttestationObject:      object,
 		AuthenticatorData:      c.AuthData.Raw,
@@ -221,7 +325,7 @@ func publicKeyInfo(key *cose.Key) Base64URL {
 // response returns what came of a sign-in.
 func (a *authentication) response(assertion *ctap2.Assertion) *AuthenticationResponse {
 	return &AuthenticationResponse{
-		ID:                     assertion.Credential.ID,
+		ID:                     slices.Clone(assertion.Credential.ID),
 		ClientDataJSON:         a.clientData,
 		AuthenticatorData:      assertion.AuthData.Raw,
 		Signature:              assertion.Signature,

@@ -380,6 +380,17 @@ func (d *desk) get(changes ...string) (*webauthn.AuthenticationResponse, error) 
 	return d.Get(d.t.Context(), options)
 }
 
+// getSecrets signs in with salts of the program's own.
+func (d *desk) getSecrets(id string, salts *webauthn.HMACSecretSalts) (*webauthn.AuthenticationResponse, error) {
+	d.t.Helper()
+	options, err := webauthn.ParseRequestOptions(d.request(allow("allowCredentials", id)))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	options.Extensions.HMACGetSecret = salts
+	return d.Get(d.t.Context(), options)
+}
+
 // mustCreate registers at the site.
 func (d *desk) mustCreate(changes ...string) *account {
 	d.t.Helper()

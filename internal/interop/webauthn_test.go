@@ -481,8 +481,8 @@ func site(t *testing.T, aaguid ctap2.AAGUID, root *x509.Certificate) *server.Web
 	return rp
 }
 
-func (d *desk) chooseAccount(_ context.Context, users []ctap2.User) (int, error) {
-	i := slices.IndexFunc(users, func(u ctap2.User) bool { return bytes.Equal(u.ID, d.choose.WebAuthnID()) })
+func (d *desk) chooseAccount(_ context.Context, accounts []webauthn.Account) (int, error) {
+	i := slices.IndexFunc(accounts, func(u webauthn.Account) bool { return bytes.Equal(u.ID, d.choose.WebAuthnID()) })
 	if i < 0 {
 		return 0, errors.New("the account is not on offer")
 	}

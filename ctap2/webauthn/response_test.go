@@ -1,0 +1,134 @@
+package webauthn_test
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/tapstone/fido/cose"
+	"github.com/tapstone/fido/ctap2/virtual"
+	"github.com/tapstone/fido/ctap2/webauthn"
+	"github.com/tapstone/fido/pin"
+)
+
+// Responses go to JSON and back, with all that JSON has of them.
+func TestResponseRoundTrip(t *testing.T) {
+	yes, no := true, false
+	secret := func(b byte) pin.Secret { return pin.NewSecret([]byte{b, 32: b}) }
+	for name, outputs := range map[string]webauthn.ExtensionOutputs{
+		"nothing": {},
+		"little":  {CredProps: new(webauthn.CredPropsOutputs), PRF: new(webauthn.PRFOutputs), LargeBlob: new(webauthn.LargeBlobOutputs)},
+		"all": {
+			CredProps:        &webauthn.CredPropsOutputs{RK: &yes},
+			PRF:              &webauthn.PRFOutputs{Enabled: &no, Results: &webauthn.PRFResults{First: secret(1), Second: secret(2)}},
+			LargeBlob:        &webauthn.LargeBlobOutputs{Supported: &yes, Blob: []byte{}, Written: &no},
+			CredBlob:         &yes,
+			GetCredBlob:      []byte{},
+			HMACCreateSecret: &yes,
+			AppID:            &no,
+			AppIDExclude:     true,
+		},
+		"one secret": {PRF: &webauthn.PRFOutputs{Results: &webauthn.PRFResults{First: secret(1)}}},
+	} {
+		registration := webauthn.RegistrationResponse{
+			ID: []byte{1}, ClientDataJSON: []byte{2}, AttestationObject: []byte{3}, AuthenticatorData: []byte{4},
+			Transports: []string{"nfc", "usb"}, PublicKey: []byte{5}, PublicKeyAlgorithm: cose.EdDSA, ClientExtensionResults: outputs,
+		}
+		authentication := webauthn.AuthenticationResponse{
+			ID: []byte{1}, ClientDataJSON: []byte{2}, AuthenticatorData: []byte{3}, Signature: []byte{4}, UserHandle: []byte{5}, ClientExtensionResults: outputs,
+		}
+		data, err := registration.JSONWithSecrets()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var registered webauthn.RegistrationResponse
+		if err := json.Unmarshal(data, &registered); err != nil || !reflect.DeepEqual(registered, registration) {
+			t.Errorf("%s: %+v %v", name, registered, err)
+		}
+		if data, err = authentication.JSONWithSecrets(); err != nil {
+			t.Fatal(err)
+		}
+		var signed webauthn.AuthenticationResponse
+		if err := json.Unmarshal(data, &signed); err != nil || !reflect.DeepEqual(signed, authentication) {
+			t.Errorf("%s: %+v %v", name, signed, err)
+		}
+	}
+}
+
+// Those of keys do as well.
+func TestResponseOfKey(t *testing.T) {
+	for name, config := range map[string]virtual.Config{"2.3": {PIN: testPIN}, "U2F": {Level: virtual.CTAP1}} {
+		d := sit(t, config)
+		wish := `{"extensions": {"prf": {"eval": {"first": "AAAA"}}, "credProps": true}}`
+		made, err := d.create(wish)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, err := d.get(wish, allow("allowCredentials", made.ID.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again webauthn.RegistrationResponse
+		data, _ := made.JSONWithSecrets()
+		if err := json.Unmarshal(data, &again); err != nil || !reflect.DeepEqual(&again, made) {
+			t.Errorf("%s: %+v %v", name, again, err)
+		}
+		var signedAgain webauthn.AuthenticationResponse
+		data, _ = signed.JSONWithSecrets()
+		if err := json.Unmarshal(data, &signedAgain); err != nil || !reflect.DeepEqual(&signedAgain, signed) {
+			t.Errorf("%s: %+v %v", name, signedAgain, err)
+		}
+		// The ID is the caller's to change.
+		before := made.AuthenticatorData.String()
+		if made.ID[0]++; made.AuthenticatorData.String() != before {
+			t.Errorf("%s: the ID is a part of the authenticator data", name)
+		}
+	}
+}
+
+// An error names the member, and leaves the response as it was.
+func TestResponseErrors(t *testing.T) {
+	const created = `{"id": "AQ", "rawId": "AQ", "type": "public-key", "response": {"clientDataJSON": "AQ", "attestationObject": "AQ"}}`
+	const signed = `{"id": "AQ", "response": {"clientDataJSON": "AQ", "authenticatorData": "AQ", "signature": "AQ", "userHandle": null}}`
+	for _, tt := range []struct{ old, changed, want string }{
+		{"", "", ""},
+		{`"id": "AQ", `, ``, "id: missing"},
+		{`"id": "AQ"`, `"id": 1`, "id: not a string"},
+		{`"rawId": "AQ"`, `"rawId": "AR"`, "rawId: not base64url"},
+		{`"rawId": "AQ"`, `"rawId": "Ag"`, "rawId: not the id"},
+		{`"type": "public-key"`, `"type": "password"`, `type: not "public-key"`},
+		{`"response"`, `"Response"`, "response: missing"},
+		{`{"clientDataJSON": "AQ", "attestationObject": "AQ"}`, `[]`, "response: not an object"},
+		{`"clientDataJSON"`, `"clientData"`, "response.clientDataJSON: missing"},
+		{`"attestationObject": "AQ"`, `"attestationObject": null`, "response.attestationObject: missing"},
+		{`"type"`, `"clientExtensionResults": {"credProps": {"rk": 1}}, "type"`, "clientExtensionResults.credProps.rk: not a boolean"},
+		{`"type"`, `"clientExtensionResults": {"prf": {"results": {}}}, "type"`, "clientExtensionResults.prf.results.first: missing"},
+		{`"type"`, `"clientExtensionResults": {"unheard-of": 1}, "type"`, ""},
+	} {
+		var r webauthn.RegistrationResponse
+		err := json.Unmarshal([]byte(strings.Replace(created, tt.old, tt.changed, 1)), &r)
+		if tt.want == "" {
+			if err != nil || len(r.ID) != 1 {
+				t.Errorf("%s: %v", tt.changed, err)
+			}
+			continue
+		}
+		refused(t, err, errEncoding)
+		if got := err.Error(); got != "webauthn: EncodingError: "+tt.want || r.ID != nil {
+			t.Errorf("%s: %s, %v", tt.changed, got, r)
+		}
+	}
+	for _, member := range []string{"id", "response", "clientDataJSON", "authenticatorData", "signature"} {
+		var r webauthn.AuthenticationResponse
+		err := json.Unmarshal([]byte(strings.Replace(signed, `"`+member+`"`, `"x"`, 1)), &r)
+		refused(t, err, errEncoding)
+		if !strings.HasSuffix(err.Error(), member+": missing") || r.ID != nil {
+			t.Errorf("%v, %v", err, r)
+		}
+	}
+	var r webauthn.AuthenticationResponse
+	if err := json.Unmarshal([]byte(signed), &r); err != nil {
+		t.Error(err)
+	}
+}
