@@ -135,6 +135,7 @@ func newAttestation(aaguid [16]byte) (record, error) {
 	if err != nil {
 		return record{}, err
 	}
+	defer clear(keyBytes)
 	value, err := cbor.Marshal(attestationRecord{keyBytes, leafDER, rootDER, enterpriseDER})
 	return record{Kind: kindAttestation, Key: bytes.Clone(aaguid[:]), Value: value}, err
 }
@@ -167,6 +168,7 @@ func parseAttestationRecord(value []byte) (*attestation, error) {
 	if err := cbor.Unmarshal(value, &r); err != nil {
 		return nil, err
 	}
+	defer clear(r.Key)
 	key, err := parseSigningKey(cose.ES256, r.Key)
 	if err != nil {
 		return nil, err
@@ -181,7 +183,10 @@ func parseAttestationRecord(value []byte) (*attestation, error) {
 // AttestationRoot returns the certificate that verifiers trust in order to
 // believe the key's basic and enterprise attestation, and that of its U2F
 // registrations: the issuer of the one certificate in x5c. It stays the same for
-// a key kept in a file. Keys with neither return nil.
+// a key kept in a file, but for a file of before there was enterprise
+// attestation: New with Config.EnterpriseAttestation has to make a new root for
+// it, once, as the old one's private key is gone, and attestations of before
+// still verify under the old one alone. Keys with neither return nil.
 func (a *Authenticator) AttestationRoot() *x509.Certificate {
 	if a.cfg.Attestation != AttestationBasic && a.cfg.NoU2F {
 		return nil

@@ -3,6 +3,7 @@ package virtual
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -30,6 +31,22 @@ const (
 )
 
 const templateIDLength = 8
+
+// How many bytes the answer of enumerateEnrollments takes beyond the names: for
+// each fingerprint, and for all together.
+const (
+	templateInfoOverhead  = 20
+	templateInfosOverhead = 64
+)
+
+// defaultFingerprints sets how many fingerprints there can be, and how long their
+// names, as far as that is open. There is one answer for the whole list: where
+// messages are short, it is names that get shorter, down to 16 bytes.
+func (c *Config) defaultFingerprints() {
+	room := c.MaxMsgSize - templateInfosOverhead
+	set(&c.Fingerprints, min(max(room/(16+templateInfoOverhead), 1), 5))
+	set(&c.MaxTemplateFriendlyName, min(max(room/c.Fingerprints-templateInfoOverhead, 1), 64))
+}
 
 // A fingerprint is one that is enrolled.
 type fingerprint struct {
@@ -75,6 +92,20 @@ func (s *state) newFingerprint(id []byte) fingerprint {
 	return f
 }
 
+// storeFingerprint writes a fingerprint down. It refuses one for which there is
+// no room.
+func (s *state) storeFingerprint(f fingerprint) error {
+	rec, err := f.record()
+	if err != nil {
+		return err
+	}
+	err = s.commit(rec)
+	if errors.Is(err, errJournalFull) {
+		return refusal(ctap.StatusFPDatabaseFull)
+	}
+	return err
+}
+
 // An enrollment is that of a fingerprint, under way. Commands may come between
 // its samples: unlike the stateful commands of §6 it ends with one of its own,
 // with the last sample, or with power.
@@ -84,16 +115,14 @@ type enrollment struct {
 }
 
 // managesFingerprints reports whether it is platforms that enrol and remove
-// fingerprints: there is a reader, and a token to do it with. That of
-// getPinToken is good for it on keys that know no permissions, and on no others.
+// fingerprints: there is a reader, and a token to do it with, be it that nobody
+// is enrolled, for which it takes a PIN. The token of getPinToken is good for it
+// on keys that know no permissions, and on no others.
 func (c *Config) managesFingerprints() bool {
-	switch {
-	case c.BuiltInUV == UVNone || c.NoBioEnrollment:
+	if c.BuiltInUV == UVNone || c.NoBioEnrollment || c.NoClientPIN {
 		return false
-	case c.Level == CTAP21PRE:
-		return !c.NoClientPIN
 	}
-	return c.Level >= CTAP21 && !c.NoPINUVAuthToken
+	return c.Level == CTAP21PRE || c.Level >= CTAP21 && !c.NoPINUVAuthToken
 }
 
 // bioEnrollmentRequest is the parameters of bioEnrollment (§6.7). What is absent
@@ -233,14 +262,17 @@ func (a *Authenticator) enrollments(op *operation, r *bioEnrollmentRequest) (rep
 	}
 	f := a.state.fingerprints[at]
 	if *r.subCommand == ctap.BioRemoveEnrollment { // §6.7.8
-		return nil, a.state.commit(record{Kind: kindFingerprint, Key: f.id})
+		if err := a.state.commit(record{Kind: kindFingerprint, Key: f.id}); err != nil {
+			return nil, err
+		}
+		if !a.protectedByUV() {
+			// The user for whom it stands is gone.
+			a.stopUsingToken()
+		}
+		return nil, nil
 	}
 	f.name = *r.friendlyName // §6.7.7
-	rec, err := f.record()
-	if err != nil {
-		return nil, err
-	}
-	return nil, a.state.commit(rec)
+	return nil, a.state.storeFingerprint(f)
 }
 
 // enrollBegin is steps 6 to 10 of the subcommand (§6.7.4).
@@ -283,11 +315,7 @@ func (a *Authenticator) enrollSample(op *operation, e *enrollment, r *bioEnrollm
 	}
 	a.volatile.enrollment = e
 	if remaining == 0 {
-		rec, err := a.state.newFingerprint(e.templateID).record()
-		if err != nil {
-			return nil, err
-		}
-		if err := a.state.commit(rec); err != nil {
+		if err := a.state.storeFingerprint(a.state.newFingerprint(e.templateID)); err != nil {
 			return nil, err
 		}
 		a.volatile.enrollment = nil

@@ -342,7 +342,7 @@ func TestBioEnrollmentPrototype(t *testing.T) {
 
 // A finger enrols another one where the key says that it may.
 func TestUVBioEnroll(t *testing.T) {
-	key := newKey(t, Config{BuiltInUV: UVConfigured, NoClientPIN: true})
+	key := newKey(t, Config{BuiltInUV: UVConfigured})
 	e := enroller{key, ctap.CmdBioEnrollment, pin.Two, key.uvToken(permBE)}
 	e.enroll()
 	if ids, _ := e.fingers(); len(ids) != 2 {
@@ -606,5 +606,34 @@ func TestSamples(t *testing.T) {
 		if got := f(t.Context(), Prompt{}); got != want {
 			t.Errorf("sample %#02x, want %#02x", got, want)
 		}
+	}
+}
+
+// Where platforms could remove the last finger, and no PIN would let them enrol
+// another, they have no part in it: a reset must not leave a key that is of no
+// use any more.
+func TestFingersOfKeyWithoutPIN(t *testing.T) {
+	for _, cfg := range []Config{
+		{NoClientPIN: true, BuiltInUV: UVConfigured},
+		{NoClientPIN: true, BuiltInUV: UVConfigured, AlwaysUV: true},
+		{NoClientPIN: true, BuiltInUV: UVConfigured, Level: CTAP21, NoUVBioEnroll: true, NoUVAcfg: true},
+	} {
+		key := newKey(t, cfg)
+		o := key.options()
+		if _, ok := o["bioEnroll"]; ok || !o["uv"] || o["uvBioEnroll"] {
+			t.Errorf("options %v", o)
+		}
+		if o["authnrCfg"] == cfg.NoUVAcfg {
+			t.Errorf("authnrCfg is %v though a token for it can be had: %v", o["authnrCfg"], !cfg.NoUVAcfg)
+		}
+		key.refused(ctap.StatusInvalidCommand, ctap.CmdBioEnrollment, params{6: true})
+		request, _ := key.uvTokenRequest(permBE)
+		key.refused(ctap.StatusUnauthorizedPermission, ctap.CmdClientPIN, request)
+		key.ok(ctap.CmdReset, nil)
+		key.make(withToken(ctap.CmdMakeCredential, pin.Two, key.uvToken(permMC)))
+	}
+	if a, err := New(Config{NoClientPIN: true, BuiltInUV: UVConfigured, BioEnrollmentPreview: true}); err == nil {
+		a.Close()
+		t.Error("the prototype in a key without a PIN")
 	}
 }

@@ -172,3 +172,21 @@ func TestUVBlockedWithPIN(t *testing.T) {
 		t.Errorf("%d UV retries", n)
 	}
 }
+
+// A PIN that is set makes the tries of a PIN available, and not those of a finger
+// (§6.5.5.5 step 12). Its entry does.
+func TestSetPINLeavesUVBlocked(t *testing.T) {
+	for _, protocol := range bothProtocols {
+		key := newKey(t, Config{BuiltInUV: UVConfigured, Verification: func(context.Context, Prompt) Answer { return LockOut }})
+		request, _ := key.uvTokenRequest(permMC)
+		key.refused(ctap.StatusUVBlocked, ctap.CmdClientPIN, request)
+		key.ok(ctap.CmdClientPIN, key.setPINRequest(protocol, padded(testPIN)))
+		if n := key.uvRetries(); n != 0 {
+			t.Errorf("%d tries of a finger after setPIN", n)
+		}
+		key.token(protocol, permMC, testRPID)
+		if n := key.uvRetries(); n != maxUVRetries {
+			t.Errorf("%d tries of a finger after the right PIN", n)
+		}
+	}
+}

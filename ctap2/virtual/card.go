@@ -173,7 +173,7 @@ type cardCore interface {
 	msg(ctx context.Context, cmd *commandAPDU) (data []byte, word uint16, err error)
 	PowerCycle()
 	protocols() (u2f, ctap2 bool)
-	deselect()
+	deselect(ctx context.Context) error
 }
 
 // A cardCommand is a CTAP command that the authenticator carries out.
@@ -217,14 +217,26 @@ func newCard(core cardCore, config CardConfig) *Card {
 	return c
 }
 
-// deselect ends what outlives no selection of the applet: the token and what
-// is still to be got of assertions and enumerations. The wrong PINs in a row stay, or selecting would
-// be a way around the block that only a power cycle lifts (§6.5.2.2).
-func (a *Authenticator) deselect() {
-	a.turn <- struct{}{}
+// deselect ends what outlives no selection of the applet: the token, what is
+// still to be got of assertions and enumerations, what is still to come of a
+// large-blob array and of an enrolment, and the wait for a touch of U2F. The
+// wrong PINs in a row stay, or selecting would be a way around the block that
+// only a power cycle lifts (§6.5.2.2). It fails if ctx ends first, or the key is
+// closed or unplugged.
+func (a *Authenticator) deselect(ctx context.Context) error {
+	a.mu.Lock()
+	op := &operation{ctx: ctx, power: a.power}
+	a.mu.Unlock()
+	if err := a.begin(op); err != nil {
+		return err
+	}
 	defer func() { <-a.turn }()
 	a.stopUsingToken()
 	a.forgetSequences()
+	a.volatile.blobWrite = nil
+	a.volatile.enrollment = nil
+	a.stopBlinking()
+	return nil
 }
 
 var (
@@ -483,7 +495,7 @@ func (c *Card) process(t *cardTurn) ([]byte, error) {
 	case chained && !(isCTAP && t.instruction == cardMsg) && !(isU2F && u2f):
 		return statusWord(swChainingUnsupported), nil
 	case !isCTAP && t.instruction == cardSelect:
-		return c.selectApplet(t), nil
+		return c.selectApplet(t)
 	case !c.selected:
 		return statusWord(swConditions), nil
 	case t.instruction == cardGetResponse:
@@ -495,21 +507,23 @@ func (c *Card) process(t *cardTurn) ([]byte, error) {
 	case isCTAP && t.instruction == cardPoll && !t.faults.NoStatusUpdates:
 		return c.poll(t)
 	case isCTAP && t.instruction == cardControl:
-		return c.control(t), nil
+		return c.control(t)
 	}
 	return statusWord(swUnknownINS), nil
 }
 
 // selectApplet is applet selection (§11.3.3).
-func (c *Card) selectApplet(t *cardTurn) []byte {
+func (c *Card) selectApplet(t *cardTurn) ([]byte, error) {
 	switch {
 	case t.p1 != cardSelectByName || t.p2 != 0:
-		return statusWord(swWrongP1P2)
+		return statusWord(swWrongP1P2), nil
 	case t.faults.NoApplet || !bytes.Equal(t.data, cardAID):
 		// Whatever was selected remains so.
-		return statusWord(swNotFound)
+		return statusWord(swNotFound), nil
 	}
-	c.core.deselect()
+	if err := c.deselect(t); err != nil {
+		return nil, err
+	}
 	c.selected = true
 	version := []byte(versionFIDO2)
 	if u2f, _ := c.core.protocols(); u2f || t.faults.ClaimU2F {
@@ -517,23 +531,34 @@ func (c *Card) selectApplet(t *cardTurn) []byte {
 	}
 	if t.faults.ChainSelect {
 		c.response = version
-		return statusWord(swMore | uint16(len(version)))
+		return statusWord(swMore | uint16(len(version))), nil
 	}
-	return c.deliver(t, version)
+	return c.deliver(t, version), nil
 }
 
 // control is NFCCTAP_CONTROL. Its one function ends CTAP until the applet is
 // selected again (§11.3.4).
-func (c *Card) control(t *cardTurn) []byte {
+func (c *Card) control(t *cardTurn) ([]byte, error) {
 	switch {
 	case t.p1 != cardControlEnd || t.p2 != 0:
-		return statusWord(swWrongP1P2)
+		return statusWord(swWrongP1P2), nil
 	case len(t.data) > 0:
-		return statusWord(swWrongLength)
+		return statusWord(swWrongLength), nil
 	}
-	c.core.deselect()
+	if err := c.deselect(t); err != nil {
+		return nil, err
+	}
 	c.selected = false
-	return statusWord(swOK)
+	return statusWord(swOK), nil
+}
+
+// deselect ends the selection for the authenticator.
+func (c *Card) deselect(t *cardTurn) error {
+	err := c.core.deselect(t.field)
+	if t.field.Err() != nil {
+		return context.Cause(t.field)
+	}
+	return err
 }
 
 // getResponse is GET RESPONSE (§11.3.6).

@@ -20,7 +20,10 @@ import (
 // cardStub stands in for the authenticator in a card.
 type cardStub struct{ coreStub }
 
-func (c *cardStub) deselect() { c.note("deselect") }
+func (c *cardStub) deselect(context.Context) error {
+	c.note("deselect")
+	return nil
+}
 
 // msg answers U2F_REGISTER with as many bytes as it says, and U2F_AUTHENTICATE
 // with its data.
@@ -927,11 +930,12 @@ func TestCardCancelsTouch(t *testing.T) {
 	})
 }
 
-// A token and the rest of the assertions end with the selection; the block
-// after three wrong PINs ends with the power alone.
+// A token, the rest of the assertions, a large-blob array and an enrolment that
+// are not complete end with the selection; the block after three wrong PINs ends
+// with the power alone.
 func TestCardReselection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		key := newKey(t, Config{PIN: testPIN, NoU2F: true})
+		key := newKey(t, Config{PIN: testPIN, NoU2F: true, BuiltInUV: UVNotConfigured})
 		card := key.Tap(CardConfig{})
 		defer card.Remove()
 		r := reader{t, card}
@@ -955,6 +959,19 @@ func TestCardReselection(t *testing.T) {
 		r.run(t, selectFIDO2)
 		key.refused(ctap.StatusNotAllowed, ctap.CmdGetNextAssertion, nil)
 
+		array := serialized(1, 40)
+		open := newKey(t, Config{NoU2F: true}) // on which it is not the token's end that ends it
+		openCard := open.Tap(CardConfig{})
+		defer openCard.Remove()
+		open.ok(ctap.CmdLargeBlobs, fragment(array[:20], 0, 40))
+		reader{t, openCard}.run(t, selectFIDO2)
+		open.refused(ctap.StatusInvalidSeq, ctap.CmdLargeBlobs, fragment(array[20:], 20, 0))
+
+		e := key.enroller(pin.Two)
+		id := value[[]byte](t, e.do(enrollBegin, nil), bioTemplateID)
+		r.run(t, selectFIDO2)
+		key.enroller(pin.Two).fails(ctap.StatusInvalidOption, enrollNext, params{1: id})
+
 		for _, want := range []byte{ctap.StatusPINInvalid, ctap.StatusPINInvalid, ctap.StatusPINAuthBlocked, ctap.StatusPINAuthBlocked} {
 			request, _ := key.tokenRequest(pin.Two, "000000", permMC, testRPID)
 			key.refused(want, ctap.CmdClientPIN, request)
@@ -964,6 +981,30 @@ func TestCardReselection(t *testing.T) {
 			t.Fatal(err)
 		}
 		key.token(pin.Two, permMC, testRPID)
+	})
+}
+
+// So does the wait for a touch of U2F, and a touch that nobody has asked for
+// since.
+func TestCardReselectionStopsBlinking(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c counter
+		c.next = TouchAfter(time.Second)
+		key := newKey(t, Config{Presence: c.person})
+		card := key.Tap(CardConfig{})
+		defer card.Remove()
+		r := reader{t, card}
+		r.run(t, selectU2F)
+		key.wantWord(swConditions, registerAPDU(testApplication))
+		time.Sleep(2 * time.Second)
+		r.run(t, selectU2F)
+		key.wantWord(swConditions, registerAPDU(testApplication))
+		synctest.Wait()
+		if n := c.took(); n != 2 {
+			t.Errorf("asked %d times", n)
+		}
+		time.Sleep(2 * time.Second)
+		key.register(testApplication)
 	})
 }
 
@@ -999,8 +1040,10 @@ func TestCardOfClosedKey(t *testing.T) {
 	if err := key.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if response, err := r.Transmit(parseReport(t, "80100000 01 04 00")); !errors.Is(err, ctap.ErrClosed) {
-		t.Errorf("%x, %v", response, err)
+	for _, command := range []string{"80100000 01 04 00", "00a40400 08 a0000006472f0001 00", "80120100"} {
+		if response, err := r.Transmit(parseReport(t, command)); !errors.Is(err, ctap.ErrClosed) {
+			t.Errorf("%s: %x, %v", command, response, err)
+		}
 	}
 	r.Remove()
 }

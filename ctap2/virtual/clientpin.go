@@ -169,7 +169,7 @@ func (a *Authenticator) setPIN(r *clientPINRequest) error {
 	if err != nil {
 		return err
 	}
-	if a.state.pinSet() {
+	if a.pinSet() {
 		return refusal(ctap.StatusPINAuthInvalid)
 	}
 	secret, err := a.decapsulate(p, r.keyAgreement)
@@ -253,7 +253,7 @@ func (a *Authenticator) changePIN(r *clientPINRequest) error {
 // granted that there is a PIN, and say of the third only that it happens.
 func (a *Authenticator) pinUsable() error {
 	switch {
-	case !a.state.pinSet():
+	case !a.pinSet():
 		return refusal(ctap.StatusPINNotSet)
 	case a.state.pinRetries == 0:
 		return refusal(ctap.StatusPINBlocked)
@@ -383,7 +383,7 @@ func (a *Authenticator) getTokenUsingUV(op *operation, r *clientPINRequest) (rep
 	case err != nil:
 		return nil, err
 	}
-	return a.newToken(op, p, secret, true, permissions, r.rpID)
+	return a.newToken(op, p, secret, !a.cfg.NoUserPresence, permissions, r.rpID)
 }
 
 // needsRPID are the permissions that are for one relying party (§6.5.5.7).

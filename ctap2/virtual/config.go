@@ -48,21 +48,47 @@ func (s *state) applySettings(rec record) error {
 	return nil
 }
 
-// configure changes settings. What also changes comes with them or not at all.
+// check reports what there is in stored settings that the Config of the key does
+// not leave room for. Without it the key could be one that nobody can use, or
+// that says of itself what is not so.
+func (s *settings) check(cfg *Config) error {
+	if s.AlwaysUV && (cfg.Level < CTAP21 || !cfg.canVerify()) {
+		return errors.New("the stored key has alwaysUv on, which Config.Level does not know, or Config leaves no way to verify the user for")
+	}
+	if s.MinPINLength > cfg.MaxPINLength {
+		return fmt.Errorf("the stored key has a minimum PIN length of %d, which is more than Config.MaxPINLength", s.MinPINLength)
+	}
+	return nil
+}
+
+// configure changes settings. What also changes comes with them or not at all. It
+// refuses those for which there is no room.
 func (s *state) configure(to settings, also ...record) error {
 	value, err := cbor.Marshal(to)
 	if err != nil {
 		return err
 	}
-	return s.commit(append(also, record{Kind: kindSettings, Value: value})...)
+	err = s.commit(append(also, record{Kind: kindSettings, Value: value})...)
+	if errors.Is(err, errJournalFull) {
+		return refusal(ctap.StatusKeyStoreFull)
+	}
+	return err
 }
 
 // configurable reports whether there is authenticatorConfig, which takes a token
 // as soon as the user can be verified.
 func (c *Config) configurable() bool {
-	tokens := !c.NoPINUVAuthToken && (!c.NoClientPIN || c.BuiltInUV != UVNone)
+	tokens := !c.NoPINUVAuthToken && (!c.NoClientPIN || c.BuiltInUV != UVNone && !c.NoUVAcfg)
 	return c.Level >= CTAP21 && !c.NoAuthenticatorConfig && tokens
 }
+
+const (
+	// infoReserve is how many bytes of getInfo's answer are for all but
+	// vendorPrototypeConfigCommands.
+	infoReserve = 768
+	// vendorCommandLength is the longest encoding of one of those.
+	vendorCommandLength = 9
+)
 
 // checkConfigurable reports what is wrong with the parts of a configuration that
 // have to do with authenticatorConfig and authenticatorBioEnrollment.
@@ -83,6 +109,12 @@ func (c *Config) checkConfigurable() error {
 		if !slices.Contains(c.Transports, t) {
 			return fmt.Errorf("virtual: Config.TransportsForReset: %q is none of Config.Transports", t)
 		}
+	}
+	if room := c.MaxMsgSize - templateInfosOverhead; c.managesFingerprints() && c.MaxTemplateFriendlyName > room/c.Fingerprints-templateInfoOverhead {
+		return errors.New("virtual: Config.Fingerprints with names of Config.MaxTemplateFriendlyName cannot be listed in Config.MaxMsgSize")
+	}
+	if n := len(c.VendorConfigCommands); n > 0 && infoReserve+n*vendorCommandLength > c.MaxMsgSize {
+		return errors.New("virtual: Config.VendorConfigCommands cannot be listed in Config.MaxMsgSize")
 	}
 	if c.BioEnrollmentPreview && !c.managesFingerprints() {
 		return errors.New("virtual: Config.BioEnrollmentPreview is set in a key whose fingerprints platforms do not manage")
@@ -316,7 +348,7 @@ func (a *Authenticator) setMinPINLength(r *configRequest) error {
 	}
 	// Step 4.
 	if isTrue(r.forceChangePIN) {
-		if !a.state.pinSet() {
+		if !a.pinSet() {
 			return refusal(ctap.StatusPINNotSet)
 		}
 		known.ForceChange = true
@@ -334,7 +366,7 @@ func (a *Authenticator) setMinPINLength(r *configRequest) error {
 		to.MinPINLengthRPIDs = r.minPINLengthRPIDs
 	}
 	// Steps 5 and 6.
-	if a.state.pinSet() && (known.CodePointLength < to.MinPINLength || to.PINComplexityPolicy && known.Trivial) {
+	if a.pinSet() && (known.CodePointLength < to.MinPINLength || to.PINComplexityPolicy && known.Trivial) {
 		known.ForceChange = true
 	}
 	if !known.ForceChange {

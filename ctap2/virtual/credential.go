@@ -97,6 +97,7 @@ func (c *credential) record() (record, error) {
 	if err != nil {
 		return record{}, err
 	}
+	defer clear(key)
 	value, err := cbor.Marshal(credentialRecord{
 		RPID:         c.rpID,
 		RPName:       c.rpName,
@@ -121,6 +122,7 @@ func parseCredentialRecord(id, value []byte) (*credential, error) {
 	if err := cbor.Unmarshal(value, &r); err != nil {
 		return nil, err
 	}
+	defer clear(r.Key)
 	key, err := parseSigningKey(r.Algorithm, r.Key)
 	if err != nil {
 		return nil, err
@@ -232,10 +234,8 @@ func (s *state) sealer() (cipher.AEAD, error) {
 // locate returns the credential with an ID if it is this key's and bound to
 // the relying party, and nil otherwise.
 func (s *state) locate(id []byte, rpIDHash [32]byte) *credential {
-	for _, c := range s.credentials {
-		if bytes.Equal(c.id, id) && c.rpIDHash == rpIDHash {
-			return c
-		}
+	if c := s.byID[string(id)]; c != nil && c.rpIDHash == rpIDHash {
+		return c
 	}
 	return s.unseal(id, rpIDHash)
 }

@@ -474,8 +474,12 @@ func TestEnumerationInterleaved(t *testing.T) {
 		"the other next":    func() { key.refused(ctap.StatusNotAllowed, m.command, params{1: credsNext}) },
 		"update":            func() { m.do(updateUser, withUser(ada.id, names{"id": []byte("ada")})) },
 		"too long":          func() { key.refused(ctap.StatusRequestTooLarge, m.command, params{1: rpsNext, 5: make([]byte, 7609)}) },
-		"deselection":       func() { key.deselect() },
-		"power":             func() { key.PowerCycle(); m.token = key.token(pin.Two, permCM, "") },
+		"deselection": func() {
+			if err := key.deselect(t.Context()); err != nil {
+				t.Error(err)
+			}
+		},
+		"power": func() { key.PowerCycle(); m.token = key.token(pin.Two, permCM, "") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			m.token = key.token(pin.Two, permCM, "")

@@ -77,6 +77,7 @@ func (a *Authenticator) SetFinger(f Finger) {
 // capture asks for a sample, and waits no longer than the platform wants to:
 // milliseconds, none for as long as for any person.
 func (a *Authenticator) capture(op *operation, remaining int, milliseconds uint64) (SampleStatus, error) {
+	a.stopBlinking() // there is one thing to touch
 	a.mu.Lock()
 	finger := a.finger
 	a.mu.Unlock()

@@ -75,6 +75,7 @@ type assertions struct {
 	last         time.Time     // when the last one was used
 	token        *token        // that authenticated the request, nil if none did
 	outputs      map[string]assertionOutput
+	counted      bool // an extension has counted the assertion with what it stored
 }
 
 // assertionTimeout is how long after an assertion the next may be asked for
@@ -131,7 +132,7 @@ func (a *Authenticator) getAssertion(op *operation, params []byte) (reply, error
 				return nil, err
 			}
 			ga.userVerified = true
-			ga.userPresent = true // step 8
+			ga.userPresent = !a.cfg.NoUserPresence // step 8
 		}
 	}
 	// Step 7.
@@ -140,7 +141,7 @@ func (a *Authenticator) getAssertion(op *operation, params []byte) (reply, error
 	}
 	// Steps 8 and 9.
 	if !ga.userPresent && !isFalse(r.options.up) {
-		if r.pinUVAuthParam == nil || !a.userPresentFlag() {
+		if ga.token == nil || !a.userPresentFlag() {
 			if err := a.consent(op, prompt); err != nil {
 				return nil, err
 			}
@@ -258,10 +259,14 @@ func (a *Authenticator) assert(ga *assertions) (reply, error) {
 	}
 	// The counter is written down before it is used: a relying party that saw
 	// a value must not see it again after a crash.
-	signCount, err := a.state.nextSignCount()
-	if err != nil {
-		return nil, err
+	signCount := a.state.signCount
+	if !ga.counted {
+		var err error
+		if signCount, err = a.state.nextSignCount(); err != nil {
+			return nil, err
+		}
 	}
+	ga.counted = false
 	authData, err := a.authenticatorData(authenticatorData{
 		rpIDHash:     ga.rpIDHash,
 		userPresent:  ga.userPresent,

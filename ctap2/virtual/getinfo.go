@@ -171,7 +171,7 @@ func (a *Authenticator) options() map[string]bool {
 		o["uv"] = a.uvConfigured()
 	}
 	if !cfg.NoClientPIN {
-		o[optionClientPIN] = a.state.pinSet()
+		o[optionClientPIN] = a.pinSet()
 		if cfg.NoMCGAPermissionsWithClientPIN {
 			o[optionNoMCGAPermissions] = true
 		}
@@ -251,7 +251,7 @@ func (a *Authenticator) hasKeyAgreement() bool {
 // protectedByUV reports whether "the authenticator is protected by some form of
 // user verification" (§6.1.2).
 func (a *Authenticator) protectedByUV() bool {
-	return a.state.pinSet() || a.uvConfigured()
+	return a.pinSet() || a.uvConfigured()
 }
 
 // uvDemanded is what a request that lacks user verification ends with:

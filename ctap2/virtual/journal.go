@@ -82,6 +82,9 @@ const (
 	maxBatch = 1 << 20
 	// maxJournal is the longest file.
 	maxJournal = 16 << 20
+	// journalReserve is how much of it is for what a key must always be able to
+	// write down.
+	journalReserve = 64 << 10
 	// compactionFloor keeps small journals from being rewritten all the time.
 	compactionFloor = 64 << 10
 	// compactionBatch is how long the batches of a compacted journal get
@@ -330,6 +333,11 @@ func (j *journal) encode(records []record) []byte {
 // write, the journal is as before. After a failed sync nobody knows what is on
 // disk: the journal takes no more, and must be opened again to find out.
 func (j *journal) put(records ...record) error {
+	return j.putWithin(maxJournal, records...)
+}
+
+// putWithin is put for a file that may get no longer than limit.
+func (j *journal) putWithin(limit int64, records ...record) error {
 	if j.broken != nil {
 		return j.broken
 	}
@@ -341,12 +349,12 @@ func (j *journal) put(records ...record) error {
 	if len(b) > batchHeader+maxBatch {
 		return fmt.Errorf("%w: %d bytes at once", errJournalFull, len(b))
 	}
-	if j.size+int64(len(b)) > maxJournal {
+	if j.size+int64(len(b)) > limit {
 		j.compact()
 		if j.broken != nil {
 			return j.broken
 		}
-		if j.size+int64(len(b)) > maxJournal {
+		if j.size+int64(len(b)) > limit {
 			return fmt.Errorf("%w: %d bytes are in use", errJournalFull, j.size)
 		}
 	}
@@ -428,6 +436,40 @@ func (j *journal) reread() (map[recordKey][]byte, error) {
 		err = damagedAt(size)
 	}
 	return records, err
+}
+
+// replace replaces all records but those of one kind, all or none of them. It
+// needs no room in the file. When it returns without error the change is on disk.
+func (j *journal) replace(keep byte, records ...record) error {
+	if j.broken != nil {
+		return j.broken
+	}
+	all, err := j.reread()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, value := range all {
+			clear(value)
+		}
+	}()
+	for key, value := range all {
+		if key.kind != keep {
+			clear(value)
+			delete(all, key)
+		}
+	}
+	for _, r := range records {
+		all[recordKey{r.Kind, string(r.Key)}] = bytes.Clone(r.Value)
+	}
+	if err := j.rewrite(all); err != nil {
+		return err
+	}
+	j.live, j.sizes, j.floor = 0, make(map[recordKey]int), compactionFloor
+	for key, value := range all {
+		j.count(record{key.kind, []byte(key.key), value})
+	}
+	return nil
 }
 
 // rewrite replaces the file by one that holds records and nothing else. The

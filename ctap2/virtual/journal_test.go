@@ -774,3 +774,52 @@ func FuzzJournal(f *testing.F) {
 		mustClose(t, j)
 	})
 }
+
+// A replacement leaves one kind, and the new records, in a file of no more than
+// their size; or all as it was.
+func TestJournalReplace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	j, _ := mustOpen(t, path)
+	kept := record{Kind: 3, Key: []byte("kept"), Value: []byte("value")}
+	mustPut(t, j, kept, record{Kind: 1, Key: []byte("a"), Value: make([]byte, 1000)}, record{Kind: 2, Value: []byte("old")}, record{Kind: 200, Value: []byte("newer version's")})
+	fresh := []record{{Kind: 2, Value: []byte("new")}, {Kind: 4, Value: []byte{}}}
+	before := mustReread(t, j)
+
+	// Something is in the way of the new file.
+	if err := os.MkdirAll(filepath.Join(j.newPath(), "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.replace(3, fresh...); err == nil {
+		t.Error("replaced in spite of it")
+	}
+	expectState(t, mustReread(t, j), before)
+	if err := os.RemoveAll(j.newPath()); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := j.replace(3, fresh...); err != nil {
+		t.Fatal(err)
+	}
+	want := change(journalState{}, append(fresh, kept)...)
+	expectState(t, mustReread(t, j), want)
+	if j.dead() != batchHeader || fileSize(t, path) != j.size || string(fresh[0].Value) != "new" {
+		t.Errorf("%d bytes are dead, size %d", j.dead(), j.size)
+	}
+	mustPut(t, j, record{Kind: 5, Value: []byte("next")})
+	want = change(want, record{Kind: 5, Value: []byte("next")})
+	mustClose(t, j)
+	if err := j.replace(3, fresh...); err == nil {
+		t.Error("a closed journal is replaced")
+	}
+	j, got := mustOpen(t, path)
+	expectState(t, got, want)
+
+	// The file is not what it was when it was opened.
+	if err := os.WriteFile(path, []byte("fidokex"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.replace(3, fresh...); !errors.Is(err, errJournalDamaged) {
+		t.Errorf("replaced a file that is damaged: %v", err)
+	}
+	mustClose(t, j)
+}

@@ -2,6 +2,7 @@ package virtual
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 
 	"github.com/tapstone/fido/internal/cbor"
@@ -117,24 +118,29 @@ func refuseLargeBlob(*Authenticator, *assertions, *credential) (any, error) {
 	return map[string]any{"written": false}, nil
 }
 
-// answerReserve is how many bytes of an answer are for what is not a large blob.
+// answerReserve is how many bytes of an answer are for what is neither a large
+// blob nor a credBlob.
 const answerReserve = 1024
 
-// writeLargeBlob stores the blob with a credential, if there is room.
-func (r *largeBlobRequest) writeLargeBlob(a *Authenticator, _ *assertions, c *credential) (any, error) {
+// writeLargeBlob stores the blob with a credential, if there is room. Neither a
+// touch nor a verified user is needed: §12.4 asks for none beyond what the
+// assertion itself takes, and an assertion can do without both.
+func (r *largeBlobRequest) writeLargeBlob(a *Authenticator, ga *assertions, c *credential) (any, error) {
 	written := false
-	if c.largeBlob != nil && len(r.write) <= a.cfg.MaxMsgSize-answerReserve {
+	if c.largeBlob != nil && len(r.write) <= a.cfg.MaxMsgSize-answerReserve-a.cfg.MaxCredBlobLength {
 		blob := &storedLargeBlob{Written: true, Blob: r.write, OriginalSize: r.originalSize}
 		var err error
 		if written, err = a.state.storeLargeBlob(c, blob, a.cfg.MaxSerializedLargeBlobArray); err != nil {
 			return nil, err
 		}
+		ga.counted = written
 	}
 	return map[string]any{"written": written}, nil
 }
 
-// storeLargeBlob replaces the blob of a stored credential. It reports false if
-// the blobs of all would then be longer than capacity.
+// storeLargeBlob replaces the blob of a stored credential, and counts the
+// assertion that it comes with: both or neither. It reports false if the blobs of
+// all would then be longer than capacity, or there is no room in the file.
 func (s *state) storeLargeBlob(c *credential, blob *storedLargeBlob, capacity int) (ok bool, err error) {
 	length := len(blob.Blob)
 	for _, other := range s.credentials {
@@ -151,5 +157,9 @@ func (s *state) storeLargeBlob(c *credential, blob *storedLargeBlob, capacity in
 	if err != nil {
 		return false, err
 	}
-	return true, s.commit(rec)
+	err = s.commit(rec, signCountRecord(s.signCount+1))
+	if errors.Is(err, errJournalFull) {
+		return false, nil
+	}
+	return err == nil, err
 }

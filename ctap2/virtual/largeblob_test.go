@@ -171,15 +171,15 @@ func TestLargeBlobLimits(t *testing.T) {
 	b, _ := key.makeBlob("required", residentKey(), account("b", "b"))
 	blob := func(n int) []byte { return bytes.Repeat([]byte{7}, n) }
 	// An answer must have room for it.
-	if key.writeBlob(a, blob(777)) {
+	if key.writeBlob(a, blob(745)) {
 		t.Error("a blob was written that does not fit into an answer")
 	}
 	// All of them must fit into the storage.
-	if !key.writeBlob(a, blob(776)) || !key.writeBlob(b, blob(1024-776)) || key.writeBlob(b, blob(1024-776+1)) {
+	if !key.writeBlob(a, blob(744)) || !key.writeBlob(b, blob(1024-744)) || key.writeBlob(b, blob(1024-744+1)) {
 		t.Error("the limit is another one")
 	}
-	key.wantBlob(b, blob(1024-776))
-	if !key.writeBlob(a, blob(100)) || !key.writeBlob(b, blob(776)) {
+	key.wantBlob(b, blob(1024-744))
+	if !key.writeBlob(a, blob(100)) || !key.writeBlob(b, blob(744)) {
 		t.Error("there is no room where there was a blob")
 	}
 
@@ -246,4 +246,39 @@ func TestLargeBlobNotStored(t *testing.T) {
 	key.refused(ctap.StatusOther, ctap.CmdGetAssertion, assertRequest(allow(cred.id), blobWriting([]byte("blob"), 4)))
 	key.storageErr, key.state.journal = nil, nil
 	key.wantBlob(cred, nil)
+}
+
+// countingFile counts how many batches are written.
+type countingFile struct {
+	journalFile
+	writes int
+}
+
+func (f *countingFile) WriteAt(p []byte, at int64) (int, error) {
+	f.writes++
+	return f.journalFile.WriteAt(p, at)
+}
+
+// A blob and the signature counter of the assertion that it came with are
+// written together, without anybody's touch where the assertion takes none
+// (§12.4).
+func TestLargeBlobWrittenSilently(t *testing.T) {
+	var c counter
+	key := blobKey(t, Config{Path: filepath.Join(t.TempDir(), "key"), Presence: c.person})
+	cred, _ := key.makeBlob("required")
+	c.took()
+	file := &countingFile{journalFile: key.state.journal.file}
+	key.state.journal.file = file
+	silent := params{5: names{"up": false}}
+	d, m := key.assert(cred, allow(cred.id), blobWriting([]byte("blob"), 4), silent)
+	if output := key.blobOutput(m, assertionUnsignedOutputs); output["written"] != true {
+		t.Errorf("output %v", output)
+	}
+	if d.signCount != 1 || file.writes != 1 || c.took() != 0 {
+		t.Errorf("signature counter %d, %d writes", d.signCount, file.writes)
+	}
+	d, m = key.assert(cred, allow(cred.id), blobRead(), silent)
+	if output := key.blobOutput(m, assertionUnsignedOutputs); !bytes.Equal(output["blob"].([]byte), []byte("blob")) || d.signCount != 2 || file.writes != 2 {
+		t.Errorf("output %v, signature counter %d, %d writes", output, d.signCount, file.writes)
+	}
 }

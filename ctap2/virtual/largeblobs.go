@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 
 	"github.com/tapstone/fido/internal/ctap"
 )
@@ -154,7 +155,11 @@ func (a *Authenticator) setLargeBlobs(r *largeBlobsRequest) error {
 	if !validLargeBlobArray(w.buffer) {
 		return refusal(ctap.StatusIntegrityFailure)
 	}
-	return a.state.commit(record{Kind: kindLargeBlobArray, Value: w.buffer})
+	err = a.state.commit(record{Kind: kindLargeBlobArray, Value: w.buffer})
+	if errors.Is(err, errJournalFull) {
+		return refusal(ctap.StatusLargeBlobStorageFull)
+	}
+	return err
 }
 
 // authorizeLargeBlobs is the step of setLargeBlobs about user verification. It

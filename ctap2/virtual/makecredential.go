@@ -117,14 +117,15 @@ func (r *makeCredentialRequest) parseParams(d *decoder) {
 // newCredential is a makeCredential under way.
 type newCredential struct {
 	*makeCredentialRequest
-	protocol     pin.Protocol // of pinUVAuthParam, if there is one
-	algorithm    cose.Algorithm
-	rk           bool
-	enterprise   bool // with enterprise attestation
-	userPresent  bool
-	userVerified bool
-	cred         *credential
-	outputs      map[string]any // what the extensions returned, by identifier
+	protocol      pin.Protocol // of pinUVAuthParam, if there is one
+	authenticated bool         // by pinUVAuthParam
+	algorithm     cose.Algorithm
+	rk            bool
+	enterprise    bool // with enterprise attestation
+	userPresent   bool
+	userVerified  bool
+	cred          *credential
+	outputs       map[string]any // what the extensions returned, by identifier
 }
 
 // Members of the answer to makeCredential that extensions give (§6.1).
@@ -174,13 +175,14 @@ func (a *Authenticator) makeCredential(op *operation, params []byte) (reply, err
 			if err := a.verifyParam(mc.protocol, r.pinUVAuthParam, ctap.PermissionMakeCredential, *r.rpID, r.clientDataHash); err != nil {
 				return nil, err
 			}
+			mc.authenticated = true
 			mc.userVerified = true
 		case uv:
 			if err := a.verifyUser(op, prompt); err != nil {
 				return nil, err
 			}
 			mc.userVerified = true
-			mc.userPresent = true // step 13
+			mc.userPresent = !a.cfg.NoUserPresence // step 13
 		}
 	}
 	if err := a.checkExcludeList(op, prompt, mc); err != nil {
@@ -188,7 +190,7 @@ func (a *Authenticator) makeCredential(op *operation, params []byte) (reply, err
 	}
 	// Steps 13 and 14.
 	if !mc.userPresent {
-		if r.pinUVAuthParam == nil || !a.userPresentFlag() {
+		if !mc.authenticated || !a.userPresentFlag() {
 			if err := a.consent(op, prompt); err != nil {
 				return nil, err
 			}
@@ -211,7 +213,7 @@ func (a *Authenticator) checkParam(op *operation, prompt Prompt, param []byte, n
 		if err := a.consent(op, prompt); err != nil {
 			return 0, err
 		}
-		if a.state.pinSet() {
+		if a.pinSet() {
 			return 0, refusal(ctap.StatusPINInvalid)
 		}
 		return 0, refusal(ctap.StatusPINNotSet)
@@ -225,7 +227,7 @@ func (a *Authenticator) checkParam(op *operation, prompt Prompt, param []byte, n
 		return 0, refusal(ctap.StatusPINAuthInvalid)
 	case !ok:
 		return 0, refusal(ctap.StatusInvalidParameter)
-	case a.cfg.Level < CTAP21 && !a.state.pinSet():
+	case a.cfg.Level < CTAP21 && !a.pinSet():
 		return 0, refusal(ctap.StatusPINNotSet)
 	}
 	return p, nil
@@ -315,7 +317,7 @@ func (a *Authenticator) checkExcludeList(op *operation, prompt Prompt, mc *newCr
 		if c == nil || !c.protect.allows(true, mc.userVerified) {
 			continue
 		}
-		present := mc.userPresent || mc.pinUVAuthParam != nil && a.userPresentFlag()
+		present := mc.userPresent || mc.authenticated && a.userPresentFlag()
 		if !present {
 			// Whatever the person does, but not whatever the platform does.
 			if _, err := a.touch(op, prompt); err != nil {

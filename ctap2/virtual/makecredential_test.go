@@ -434,3 +434,19 @@ func TestOverwrite(t *testing.T) {
 	key.ok(ctap.CmdMakeCredential, makeRequest(residentKey(), params{2: names{"id": "example.net"}}))
 	key.assert(again)
 }
+
+// A finger is no touch that a key claims which says that it cannot be touched.
+func TestNoUserPresenceWithFinger(t *testing.T) {
+	key := newKey(t, Config{NoUserPresence: true, BuiltInUV: UVConfigured, PIN: testPIN})
+	cred := key.make(params{7: names{"uv": true}})
+	key.wantFlags(cred, flagUV|flagAT)
+	token := key.uvToken(permMC)
+	if key.userPresentFlag() {
+		t.Error("a token says that the user is present")
+	}
+	key.wantFlags(key.make(withToken(ctap.CmdMakeCredential, pin.Two, token)), flagUV|flagAT)
+	d, _ := key.assert(cred, allow(cred.id), params{5: names{"uv": true}})
+	key.wantFlags(d, flagUV)
+	d, _ = key.assert(cred, allow(cred.id), withToken(ctap.CmdGetAssertion, pin.Two, key.uvToken(permGA)))
+	key.wantFlags(d, flagUV)
+}

@@ -169,3 +169,17 @@ func TestTransportsForReset(t *testing.T) {
 		}
 	})
 }
+
+// The block after three wrong PINs goes with the PIN.
+func TestResetLiftsBlock(t *testing.T) {
+	for _, protocol := range bothProtocols {
+		key := newKey(t, Config{PIN: testPIN})
+		for _, want := range []byte{ctap.StatusPINInvalid, ctap.StatusPINInvalid, ctap.StatusPINAuthBlocked} {
+			request, _ := key.tokenRequest(protocol, "000000", permMC, testRPID)
+			key.refused(want, ctap.CmdClientPIN, request)
+		}
+		key.ok(ctap.CmdReset, nil)
+		key.ok(ctap.CmdClientPIN, key.setPINRequest(protocol, padded(testPIN)))
+		key.token(protocol, permMC, testRPID)
+	}
+}

@@ -57,6 +57,8 @@ type state struct {
 	uvCount     uint32
 	signCount   uint32
 	credentials []*credential // oldest first
+	// byID has the credentials by their IDs.
+	byID        map[string]*credential
 	attestation *attestation
 	// fingerprints are in the order in which they were enrolled.
 	fingerprints []fingerprint
@@ -91,13 +93,29 @@ func openState(cfg *Config) (*state, error) {
 	return s, nil
 }
 
+// load reads what a file holds, which it wipes, and gives a new key what it needs.
 func (s *state) load(cfg *Config, live map[recordKey][]byte) error {
+	defer func() {
+		for _, value := range live {
+			clear(value)
+		}
+	}()
 	s.factory = factorySettings(cfg)
 	s.settings = s.factory
 	for key, value := range live {
-		if err := s.apply(record{Kind: key.kind, Key: []byte(key.key), Value: value}); err != nil {
+		rec := record{Kind: key.kind, Key: []byte(key.key), Value: value}
+		if rec.Kind == kindCredential {
+			continue
+		}
+		if err := s.apply(rec); err != nil {
 			return fmt.Errorf("stored key: %w", err)
 		}
+	}
+	if err := s.loadCredentials(live); err != nil {
+		return fmt.Errorf("stored key: %w", err)
+	}
+	if err := s.settings.check(cfg); err != nil {
+		return err
 	}
 	if s.master == nil {
 		recs, err := factoryRecords(cfg, cfg.PIN)
@@ -142,13 +160,40 @@ func (s *state) close() error {
 	return s.journal.close()
 }
 
-// commit makes changes, all of them or none.
+// commit makes changes, all of them or none. It wipes their values: apply keeps
+// copies of what it needs.
 func (s *state) commit(recs ...record) error {
+	defer wipe(recs)
 	if s.journal != nil {
-		if err := s.journal.put(recs...); err != nil {
+		limit := int64(maxJournal)
+		if slices.ContainsFunc(recs, record.fillsUp) {
+			limit -= journalReserve
+		}
+		if err := s.journal.putWithin(limit, recs...); err != nil {
 			return err
 		}
 	}
+	return s.applyAll(recs)
+}
+
+// fillsUp reports whether a record is of those that can be as many, or as long,
+// as a file has room for. They leave a reserve to all others, so that a full key
+// still counts, takes a PIN, and lets go of what it holds.
+func (r record) fillsUp() bool {
+	switch r.Kind {
+	case kindCredential, kindFingerprint, kindSettings, kindLargeBlobArray:
+		return r.Value != nil
+	}
+	return false
+}
+
+func wipe(recs []record) {
+	for _, rec := range recs {
+		clear(rec.Value)
+	}
+}
+
+func (s *state) applyAll(recs []record) error {
 	for _, rec := range recs {
 		if err := s.apply(rec); err != nil {
 			return err
@@ -192,18 +237,7 @@ func (s *state) apply(rec record) error {
 		}
 		s.signCount = binary.BigEndian.Uint32(rec.Value)
 	case kindCredential:
-		s.credentials = slices.DeleteFunc(s.credentials, func(c *credential) bool { return bytes.Equal(c.id, rec.Key) })
-		if rec.Value == nil {
-			return nil
-		}
-		c, err := parseCredentialRecord(rec.Key, rec.Value)
-		if err != nil {
-			return fmt.Errorf("credential: %w", err)
-		}
-		at, _ := slices.BinarySearchFunc(s.credentials, c, func(a, b *credential) int {
-			return cmp.Compare(a.created, b.created)
-		})
-		s.credentials = slices.Insert(s.credentials, at, c)
+		return s.applyCredential(rec)
 	case kindAttestation:
 		if !bytes.Equal(rec.Key, s.aaguid[:]) {
 			return nil
@@ -227,6 +261,50 @@ func (s *state) apply(rec record) error {
 			return errors.New("bad large-blob array")
 		}
 		s.largeBlobs = bytes.Clone(rec.Value)
+	}
+	return nil
+}
+
+// loadCredentials reads the credentials of a file. There can be very many, and
+// they come in no order: to look for the place of each would take too long.
+func (s *state) loadCredentials(live map[recordKey][]byte) error {
+	s.byID = make(map[string]*credential)
+	for key, value := range live {
+		if key.kind != kindCredential {
+			continue
+		}
+		c, err := parseCredentialRecord([]byte(key.key), value)
+		if err != nil {
+			return fmt.Errorf("credential: %w", err)
+		}
+		s.credentials = append(s.credentials, c)
+		s.byID[key.key] = c
+	}
+	slices.SortFunc(s.credentials, byCreation)
+	return nil
+}
+
+func byCreation(a, b *credential) int { return cmp.Compare(a.created, b.created) }
+
+// applyCredential brings the list of credentials, which is in the order in which
+// they were made, up to a record.
+func (s *state) applyCredential(rec record) error {
+	var c *credential
+	if rec.Value != nil {
+		var err error
+		if c, err = parseCredentialRecord(rec.Key, rec.Value); err != nil {
+			return fmt.Errorf("credential: %w", err)
+		}
+	}
+	if old := s.byID[string(rec.Key)]; old != nil {
+		at := slices.Index(s.credentials, old)
+		s.credentials = slices.Delete(s.credentials, at, at+1)
+		delete(s.byID, string(rec.Key))
+	}
+	if c != nil {
+		at, _ := slices.BinarySearchFunc(s.credentials, c, byCreation)
+		s.credentials = slices.Insert(s.credentials, at, c)
+		s.byID[string(c.id)] = c
 	}
 	return nil
 }
@@ -269,28 +347,34 @@ func signCountRecord(n uint32) record {
 	return record{Kind: kindSignCount, Value: binary.BigEndian.AppendUint32(nil, n)}
 }
 
-// reset makes the key a new one, but for its attestation key.
+// reset makes the key a new one, but for its attestation keys. What a newer
+// version has stored besides goes with the rest.
 func (s *state) reset(cfg *Config) error {
-	recs := []record{{Kind: kindLargeBlobArray}}
-	for _, c := range s.credentials {
-		recs = append(recs, record{Kind: kindCredential, Key: c.id})
-	}
-	for _, f := range s.fingerprints {
-		recs = append(recs, record{Kind: kindFingerprint, Key: f.id})
-	}
-	recs = append(recs, record{Kind: kindSettings})
 	fresh, err := factoryRecords(cfg, "")
 	if err != nil {
 		return err
 	}
-	return s.commit(append(recs, fresh...)...)
+	defer wipe(fresh)
+	if s.journal != nil {
+		// A file that is full has no room for the news that it is empty.
+		if err := s.journal.replace(kindAttestation, fresh...); err != nil {
+			return err
+		}
+	}
+	s.credentials, s.byID = nil, make(map[string]*credential)
+	s.fingerprints = nil
+	s.settings = s.factory
+	s.largeBlobs = nil
+	return s.applyAll(fresh)
 }
 
-// pinSet reports whether the key has a PIN.
-func (s *state) pinSet() bool { return len(s.pin.Hash) > 0 }
+// pinSet reports whether the key has a PIN. That of a file counts for nothing in
+// a key that cannot have one.
+func (a *Authenticator) pinSet() bool { return !a.cfg.NoClientPIN && len(a.state.pin.Hash) > 0 }
 
-// setPIN replaces the PIN, and makes all tries available again. Nothing forces
-// the new one to be changed. What also changes comes with it or not at all.
+// setPIN replaces the PIN, and makes all tries of it available again: no others
+// (§6.5.5.5 step 12). Nothing forces the new one to be changed. What also changes
+// comes with it or not at all.
 func (s *state) setPIN(newPIN pin.Secret, also ...record) error {
 	rec, err := pinRecord{
 		Hash:            pin.Hash(newPIN).Bytes(),
@@ -300,7 +384,7 @@ func (s *state) setPIN(newPIN pin.Secret, also ...record) error {
 	if err != nil {
 		return err
 	}
-	return s.commit(append(also, rec, retriesRecord(ctap.PINMaxRetries, maxUVRetries, 0))...)
+	return s.commit(append(also, rec, retriesRecord(ctap.PINMaxRetries, s.uvRetries, 0))...)
 }
 
 func (s *state) setRetries(pinRetries, uvRetries int) error {

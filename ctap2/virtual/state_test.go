@@ -2,9 +2,13 @@ package virtual
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tapstone/fido/cose"
@@ -211,5 +215,303 @@ func TestRefusalText(t *testing.T) {
 	var refused refusal
 	if err := error(refusal(0x31)); !errors.As(err, &refused) || err.Error() != "status 0x31" {
 		t.Errorf("%v", err)
+	}
+}
+
+// stock puts n discoverable credentials into a key at once, all with one private
+// key, in the order of their names.
+func (p *platform) stock(n int, rpName string) {
+	p.Helper()
+	key, err := newSigningKey(cose.ES256)
+	if err != nil {
+		p.Fatal(err)
+	}
+	var recs []record
+	for i := range n {
+		c := &credential{id: randomBytes(storedIDLength), rpID: fmt.Sprintf("%d.example", i), rpName: rpName,
+			user: user{id: randomBytes(8)}, discoverable: true, created: p.state.nextCreated() + uint64(len(recs)), key: key}
+		rec, err := c.record()
+		if err != nil {
+			p.Fatal(err)
+		}
+		recs = append(recs, rec)
+		if len(recs)*(len(rpName)+200) > maxBatch/2 || i == n-1 {
+			if err := p.state.commit(recs...); err != nil {
+				p.Fatal(err)
+			}
+			recs = nil
+		}
+	}
+}
+
+// Credentials are found, and listed in the order in which they were made, in the
+// next process too, and after one was replaced and another deleted.
+func TestManyCredentials(t *testing.T) {
+	const n = 1000
+	cfg := Config{Path: filepath.Join(t.TempDir(), "key"), Credentials: n}
+	key := newKey(t, cfg)
+	key.stock(n, "")
+	check := func(want []*credential) {
+		t.Helper()
+		if len(key.state.credentials) != len(want) {
+			t.Fatalf("%d credentials, want %d", len(key.state.credentials), len(want))
+		}
+		for i, c := range key.state.credentials {
+			found := key.state.locate(want[i].id, want[i].rpIDHash)
+			if c.rpID != want[i].rpID || found != c {
+				t.Fatalf("credential %d is of %s, want %s; found %v", i, c.rpID, want[i].rpID, found == c)
+			}
+		}
+	}
+	want := slices.Clone(key.state.credentials)
+	check(want)
+
+	deleted, renamed := want[n/2], *want[n/4]
+	renamed.user.name = new(string)
+	rec, err := renamed.record()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := key.state.commit(rec, record{Kind: kindCredential, Key: deleted.id}); err != nil {
+		t.Fatal(err)
+	}
+	want = slices.Delete(want, n/2, n/2+1)
+	check(want)
+	if c := key.state.locate(deleted.id, deleted.rpIDHash); c != nil {
+		t.Error("a deleted credential is found")
+	}
+	if c := key.state.locate(renamed.id, deleted.rpIDHash); c != nil {
+		t.Error("a credential is found for another relying party")
+	}
+	if c := key.state.locate(renamed.id, renamed.rpIDHash); c.user.name == nil {
+		t.Error("the name is lost")
+	}
+	if err := key.Close(); err != nil {
+		t.Fatal(err)
+	}
+	key = newKey(t, cfg)
+	check(want)
+	key.ok(ctap.CmdReset, nil)
+	check(nil)
+	if c := key.state.locate(renamed.id, renamed.rpIDHash); c != nil {
+		t.Error("a credential survives a reset")
+	}
+}
+
+// The time of each must grow with the number of credentials, or less, and not
+// with its square.
+func BenchmarkManyCredentials(b *testing.B) {
+	for _, n := range []int{1000, 10000} {
+		cfg := Config{Path: filepath.Join(b.TempDir(), "key"), Credentials: n + 1<<20, ResetWindow: -1}
+		key := newKey(b, cfg)
+		key.stock(n, "")
+		b.Run(fmt.Sprintf("%d/register", n), func(b *testing.B) {
+			for b.Loop() {
+				key.make(residentKey())
+			}
+		})
+		if err := key.Close(); err != nil {
+			b.Fatal(err)
+		}
+		data, err := os.ReadFile(cfg.Path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(fmt.Sprintf("%d/New", n), func(b *testing.B) {
+			for b.Loop() {
+				if err := newKey(b, cfg).Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("%d/reset", n), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				if err := os.WriteFile(cfg.Path, data, 0o600); err != nil {
+					b.Fatal(err)
+				}
+				key := newKey(b, cfg)
+				b.StartTimer()
+				key.ok(ctap.CmdReset, nil)
+				b.StopTimer()
+				if err := key.Close(); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+		})
+	}
+}
+
+// A key whose file has no room for another credential still makes assertions,
+// takes PINs, and can be emptied.
+func TestFullFile(t *testing.T) {
+	cfg := Config{Path: filepath.Join(t.TempDir(), "key"), PIN: testPIN, Credentials: 1 << 20}
+	key := newKey(t, cfg)
+	root := key.AttestationRoot()
+	key.state.journal.file = unsynced{key.state.journal.file}
+	long := strings.Repeat("x", 60_000)
+	key.stock(200, long)
+	for size := len(long); size > 0; size /= 2 {
+		signing := key.state.credentials[0].key
+		for {
+			c := &credential{rpID: testRPID, rpName: long[:size], user: user{id: randomBytes(8)}, discoverable: true, key: signing}
+			ok, err := key.state.store(c, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				break
+			}
+		}
+	}
+	token := key.token(pin.Two, permMC, testRPID)
+	key.refused(ctap.StatusKeyStoreFull, ctap.CmdMakeCredential, makeRequest(residentKey(), withToken(ctap.CmdMakeCredential, pin.Two, token)))
+	for range 5000 { // more than there is in reserve
+		if _, ok := key.state.journal.file.(unsynced); !ok { // a compaction made a new one
+			key.state.journal.file = unsynced{key.state.journal.file}
+		}
+		key.ok(ctap.CmdGetAssertion, assertRequest(allow(key.state.credentials[len(key.state.credentials)-1].id)))
+	}
+	m := key.manager(pin.Two, ctap.PermissionCredentialManagement, "")
+	m.do(deleteCred, credentialID(key.state.credentials[0].id))
+	key.ok(ctap.CmdClientPIN, key.changePINRequest(pin.Two, testPIN, "314159"))
+	key.ok(ctap.CmdReset, nil)
+	if len(key.state.credentials) > 0 || key.options()["clientPin"] || key.state.journal.size > compactionFloor {
+		t.Errorf("%d credentials, options %v and a file of %d bytes after a reset", len(key.state.credentials), key.options(), key.state.journal.size)
+	}
+	key.make(residentKey())
+	if err := key.Close(); err != nil {
+		t.Fatal(err)
+	}
+	key = newKey(t, cfg)
+	if len(key.state.credentials) != 1 || key.options()["clientPin"] || !key.AttestationRoot().Equal(root) {
+		t.Errorf("%d credentials, options %v in the next process, or another attestation root", len(key.state.credentials), key.options())
+	}
+}
+
+// A file of a key that had a PIN makes none of a key that cannot have one.
+func TestFileWithPINOfKeyWithout(t *testing.T) {
+	cfg := Config{Path: filepath.Join(t.TempDir(), "key"), PIN: testPIN}
+	if err := newKey(t, cfg).Close(); err != nil {
+		t.Fatal(err)
+	}
+	without := cfg
+	without.PIN, without.NoClientPIN = "", true
+	key := newKey(t, without)
+	if _, ok := key.options()["clientPin"]; ok {
+		t.Errorf("options %v", key.options())
+	}
+	key.make(residentKey())
+	array := serialized(1, 40)
+	key.ok(ctap.CmdLargeBlobs, fragment(array, 0, 40))
+	if err := key.Close(); err != nil {
+		t.Fatal(err)
+	}
+	newKey(t, cfg).token(pin.Two, permMC, testRPID) // it is still there
+}
+
+// New does not build a key that the settings in its file contradict.
+func TestFileBeyondConfig(t *testing.T) {
+	for name, test := range map[string]struct {
+		setting params
+		cfg     Config
+		fits    Config
+		want    string
+	}{
+		"alwaysUv, no way":    {params{1: ctap.ConfigToggleAlwaysUV}, Config{NoClientPIN: true}, Config{}, "alwaysUv"},
+		"alwaysUv, no tokens": {params{1: ctap.ConfigToggleAlwaysUV}, Config{NoMCGAPermissionsWithClientPIN: true}, Config{BuiltInUV: UVNotConfigured}, "alwaysUv"},
+		"alwaysUv, level":     {params{1: ctap.ConfigToggleAlwaysUV}, Config{Level: CTAP1}, Config{Level: CTAP21}, "alwaysUv"},
+		"alwaysUv, CTAP 2.0":  {params{1: ctap.ConfigToggleAlwaysUV}, Config{Level: CTAP20}, Config{NoClientPIN: true, BuiltInUV: UVConfigured}, "alwaysUv"},
+		"minimum PIN":         {params{1: ctap.ConfigSetMinPINLength, 2: params{1: 20}}, Config{MaxPINLength: 19}, Config{MaxPINLength: 20}, "MaxPINLength"},
+	} {
+		path := filepath.Join(t.TempDir(), "key")
+		key := newKey(t, Config{Path: path})
+		key.ok(ctap.CmdConfig, test.setting)
+		if err := key.Close(); err != nil {
+			t.Fatal(err)
+		}
+		test.cfg.Path, test.fits.Path = path, path
+		if a, err := New(test.cfg); err == nil {
+			a.Close()
+			t.Errorf("%s: New succeeded", name)
+		} else if !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		newKey(t, test.fits).Close()
+	}
+}
+
+// A file without room is a storage that is full, and says so with the status of
+// whatever was to be stored.
+func TestFileFullStatuses(t *testing.T) {
+	full := func(cfg Config) *platform {
+		t.Helper()
+		cfg.Path = filepath.Join(t.TempDir(), "key")
+		return newKey(t, cfg)
+	}
+	fill := func(key *platform) { key.state.journal.size = maxJournal - journalReserve }
+
+	key := full(Config{})
+	array := serialized(1, 40)
+	fill(key)
+	key.refused(ctap.StatusLargeBlobStorageFull, ctap.CmdLargeBlobs, fragment(array, 0, 40))
+	key.refused(ctap.StatusKeyStoreFull, ctap.CmdConfig, params{1: ctap.ConfigSetMinPINLength, 2: params{1: 5}})
+	key.refused(ctap.StatusKeyStoreFull, ctap.CmdConfig, params{1: ctap.ConfigToggleAlwaysUV})
+
+	key = full(Config{Extensions: []string{"largeBlob"}})
+	cred, _ := key.makeBlob("required")
+	fill(key)
+	before := key.state.signCount
+	if key.writeBlob(cred, []byte("blob")) {
+		t.Error("a blob is written")
+	}
+	if key.state.signCount != before+1 {
+		t.Errorf("signature counter %d after %d", key.state.signCount, before)
+	}
+
+	for _, protocol := range bothProtocols {
+		key = full(Config{PIN: testPIN, BuiltInUV: UVConfigured, FingerprintSamples: 1})
+		e := key.enroller(protocol)
+		ids, _ := e.fingers()
+		fill(key)
+		e.fails(ctap.StatusFPDatabaseFull, setName, params{1: ids[0], 2: "thumb"})
+		e.fails(ctap.StatusFPDatabaseFull, enrollBegin, nil)
+		e.do(removeFinger, params{1: ids[0]})
+	}
+}
+
+// What a record was made of, or read from, does not stay in memory.
+func TestRecordsWiped(t *testing.T) {
+	cfg := Config{Path: filepath.Join(t.TempDir(), "key"), PIN: testPIN}.withDefaults()
+	key := newKey(t, cfg)
+	cred := key.make(withToken(ctap.CmdMakeCredential, pin.Two, key.token(pin.Two, permMC, testRPID)), residentKey())
+	rec, err := key.state.credentials[0].record()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := key.state.commit(rec); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(rec.Value, make([]byte, len(rec.Value))) {
+		t.Error("a record is still there after it was written down")
+	}
+	if err := key.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	j, live := mustOpen(t, cfg.Path)
+	defer j.close()
+	s := &state{aaguid: cfg.AAGUID, journal: j}
+	if err := s.load(&cfg, live); err != nil {
+		t.Fatal(err)
+	}
+	for key, value := range live {
+		if !bytes.Equal(value, make([]byte, len(value))) {
+			t.Errorf("a record of kind %d is still there after it was read", key.kind)
+		}
+	}
+	if c := s.locate(cred.id, sha256.Sum256([]byte(testRPID))); c == nil || string(c.user.id) != "ada" || len(s.master) == 0 || len(s.pin.Hash) == 0 {
+		t.Error("something else was wiped as well")
 	}
 }

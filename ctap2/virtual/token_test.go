@@ -211,3 +211,46 @@ func TestTokenUserPresent(t *testing.T) {
 		}
 	})
 }
+
+// A token vouches for a touch only in a request that it authenticates, and ends
+// when there is nobody left whom the key could verify.
+func TestTokenOfUnprotectedKey(t *testing.T) {
+	for _, protocol := range bothProtocols {
+		var c counter
+		key := newKey(t, Config{BuiltInUV: UVConfigured, Presence: c.person})
+		finger := key.state.fingerprints[0].id
+		request, secret := key.uvTokenRequest(permBE | permMC | permGA)
+		e := enroller{key, ctap.CmdBioEnrollment, pin.Two, key.openToken(key.ok(ctap.CmdClientPIN, request), secret)}
+		e.do(removeFinger, params{1: finger})
+		if key.Authenticator.token() != nil {
+			t.Error("the token outlives the finger")
+		}
+		rubbish := params{8: []byte("rubbish"), 9: protocol}
+		key.issueToken(&operation{}, protocol, true, permMC|permGA, nil) // as if it did not
+		cred := key.make(rubbish)
+		if n := c.took(); n != 1 {
+			t.Errorf("makeCredential: %d touches", n)
+		}
+		key.issueToken(&operation{}, protocol, true, permMC|permGA, nil)
+		key.refused(ctap.StatusCredentialExcluded, ctap.CmdMakeCredential, makeRequest(rubbish, exclude(cred.id)))
+		if n := c.took(); n != 1 {
+			t.Errorf("makeCredential of what is excluded: %d touches", n)
+		}
+		key.issueToken(&operation{}, protocol, true, permMC|permGA, nil)
+		key.assert(cred, allow(cred.id), params{6: []byte("rubbish"), 7: protocol})
+		if n := c.took(); n != 1 {
+			t.Errorf("getAssertion: %d touches", n)
+		}
+	}
+}
+
+// A touch spends all that a token says of its user (§6.5.5.7), but for the
+// permission to write large blobs.
+func TestTokenSpent(t *testing.T) {
+	key := newKey(t, Config{BuiltInUV: UVConfigured})
+	key.uvToken(permMC | permLBW)
+	key.spendToken()
+	if tok := key.Authenticator.token(); tok.userPresent || tok.userVerified || tok.permissions != permLBW || key.userPresentFlag() {
+		t.Errorf("after a touch: present %v, verified %v, permissions %#x", tok.userPresent, tok.userVerified, tok.permissions)
+	}
+}

@@ -61,7 +61,7 @@ const (
 // Msg waits for nobody: a request that needs a touch is refused with 6985 until
 // there is one, and the platform repeats it. The first such request asks the
 // [Person], who may take as long as requests keep coming, and 10 seconds. A
-// touch within 50 milliseconds counts at once, a later one for the next request
+// touch after less than 50 milliseconds counts at once, a later one for the next request
 // in 10 seconds; a person who declines is asked again by the next request. A
 // CTAP2 command that needs a touch itself takes over: touches are for it from
 // then on.
@@ -273,16 +273,27 @@ func (a *Authenticator) needTouch(op *operation, prompt Prompt) error {
 	defer glance.Stop()
 	select {
 	case t := <-b.touches:
-		a.stopBlinking()
-		if t.counts() {
-			return nil
-		}
+		return a.touched(t)
 	case <-glance.C:
 	case <-op.ctx.Done():
 	case <-op.power.Done():
 		return context.Cause(op.power)
 	}
-	return wordRefusal(swConditions)
+	select {
+	case t := <-b.touches: // and the end of the glance was no later
+		return a.touched(t)
+	default:
+		return wordRefusal(swConditions)
+	}
+}
+
+// touched ends a blink, and refuses the request unless it was a touch that came.
+func (a *Authenticator) touched(t touch) error {
+	a.stopBlinking()
+	if !t.counts() {
+		return wordRefusal(swConditions)
+	}
+	return nil
 }
 
 func (a *Authenticator) startBlinking(op *operation, prompt Prompt) *blink {

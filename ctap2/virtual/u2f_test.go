@@ -19,6 +19,7 @@ import (
 
 	"github.com/tapstone/fido/cose"
 	"github.com/tapstone/fido/internal/ctap"
+	"github.com/tapstone/fido/pin"
 )
 
 // testApplication is what U2F calls testRPID.
@@ -849,4 +850,41 @@ func FuzzU2F(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A touch just before the key stops looking counts.
+func TestU2FTouchAtTheEndOfTheGlance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := newKey(t, Config{Presence: TouchAfter(u2fGlance - 1)})
+		key.register(testApplication)
+	})
+}
+
+// A touch that U2F waited for is not kept past an enrolment, which asks for the
+// same finger.
+func TestU2FEnrolmentTakesTouch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c counter
+		c.next = TouchAfter(time.Second)
+		key := newKey(t, Config{PIN: testPIN, BuiltInUV: UVNotConfigured, Presence: c.person})
+		e := key.enroller(pin.Two)
+		key.wantWord(swConditions, registerAPDU(testApplication))
+		key.SetFinger(func(context.Context, Prompt) SampleStatus { time.Sleep(2 * time.Second); return SampleGood })
+		e.do(enrollBegin, nil)
+		key.wantWord(swConditions, registerAPDU(testApplication))
+		synctest.Wait()
+		if n := c.took(); n != 2 {
+			t.Errorf("asked %d times", n)
+		}
+	})
+}
+
+// A request of U2F comes between the fragments of a large-blob array, as a CTAP
+// command would (§6).
+func TestU2FBetweenFragments(t *testing.T) {
+	key := newKey(t, Config{})
+	array := serialized(1, 40)
+	key.ok(ctap.CmdLargeBlobs, fragment(array[:20], 0, 40))
+	key.msg(u2fAPDU(u2fVersion, 0))
+	key.refused(ctap.StatusInvalidSeq, ctap.CmdLargeBlobs, fragment(array[20:], 20, 0))
 }

@@ -119,7 +119,9 @@ type Config struct {
 	// Path names the file that keeps the key; it is created if it is not
 	// there, in a folder that has to be. Empty: the key lives in memory and is
 	// gone with it. What the file holds of a key it holds on to; the rest of
-	// Config is taken from Config each time.
+	// Config is taken from Config each time. New refuses a Config for which the
+	// file has a setting that it does not leave room for: alwaysUv, and a minimum
+	// PIN length.
 	//
 	// Beside the file there is another of its name and ".lock", which stays
 	// and holds nothing, and now and then one of its name and ".new", which
@@ -183,7 +185,7 @@ type Config struct {
 	// longer one is refused with LARGE_BLOB_STORAGE_FULL. Zero: 4096. In a key
 	// with the extension "largeBlob" it is the limit for the blobs of all
 	// credentials together; one that does not fit is not written, nor is one
-	// that is less than 1024 bytes shorter than MaxMsgSize.
+	// that is less than MaxCredBlobLength and 1024 bytes shorter than MaxMsgSize.
 	MaxSerializedLargeBlobArray int
 	// MaxCredBlobLength is the length in bytes, from 32 to 1024, of the longest
 	// credBlob that a credential can have. Zero: 32.
@@ -245,7 +247,8 @@ type Config struct {
 	// NoBioEnrollment: platforms have no part in who is enrolled (no option
 	// "bioEnroll"), and BuiltInUV stays what it is here. Otherwise they do on
 	// keys with built-in user verification from CTAP21PRE on, but for those with
-	// NoPINUVAuthToken, or, at CTAP21PRE, NoClientPIN.
+	// NoClientPIN, at which nobody could be enrolled once nobody is, and, from
+	// CTAP21 on, NoPINUVAuthToken.
 	NoBioEnrollment bool
 	// BioEnrollmentPreview: the key answers to the prototype of
 	// authenticatorBioEnrollment too, 0x40 (option
@@ -261,11 +264,14 @@ type Config struct {
 	// Zero: 4.
 	FingerprintSamples int
 	// Fingerprints is the number of fingerprints that fit into the key's
-	// storage; another one is refused with FP_DATABASE_FULL. Zero: 5.
+	// storage; another one is refused with FP_DATABASE_FULL. Zero: 5, or as many
+	// as one message can list.
 	Fingerprints int
 	// MaxTemplateFriendlyName is the length in bytes of the longest name that a
 	// fingerprint can have; a longer one is refused with INVALID_LENGTH. Zero:
-	// 64.
+	// 64, or as many as there are in a message that lists them all: Fingerprints
+	// times 20 bytes more than this, and 64 bytes, must not be more than
+	// MaxMsgSize.
 	MaxTemplateFriendlyName int
 	// UVRequiredForNonDiscoverable takes the option "makeCredUvNotRqd" away:
 	// once the key can verify its user, it does so for every new credential.
@@ -278,12 +284,15 @@ type Config struct {
 	// no option "alwaysUv".
 	NoToggleAlwaysUV bool
 	// NoMCGAPermissionsWithClientPIN: a PIN buys no token for makeCredential
-	// and getAssertion.
+	// and getAssertion. A key that has a PIN and no built-in user verification
+	// then makes no discoverable credential, and verifies its user for nothing:
+	// platforms have to live with that, too.
 	NoMCGAPermissionsWithClientPIN bool
 
 	// NoAuthenticatorConfig: there is no authenticatorConfig (no option
 	// "authnrCfg"). Otherwise there is from CTAP21 on, if the key has tokens with
-	// permissions. What it changes is gone with a reset.
+	// permissions, and a PIN or a finger buys one for it. What it changes is gone
+	// with a reset.
 	NoAuthenticatorConfig bool
 	// NoUVAcfg: a finger buys no token for authenticatorConfig (no option
 	// "uvAcfg").
@@ -293,8 +302,9 @@ type Config struct {
 	// complexity policy; more are refused with KEY_STORE_FULL. Zero: 8.
 	MaxRPIDsForSetMinPINLength int
 	// VendorConfigCommands are the vendorCommandIds that vendorPrototype takes;
-	// others are refused with INVALID_SUBCOMMAND. Nil: there is no such
-	// subcommand.
+	// others are refused with INVALID_SUBCOMMAND. getInfo lists them in 9 bytes
+	// each, for which MaxMsgSize has to have room besides some 768 bytes. Nil:
+	// there is no such subcommand.
 	VendorConfigCommands []uint64
 	// VendorConfig carries one of them out and returns the status that it ends
 	// with. It gets subCommandParams as the platform sent them. While it runs
@@ -354,8 +364,7 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxPINLength, ctap.PINDefaultMaxLength)
 	set(&c.FingerprintKind, FingerprintTouch)
 	set(&c.FingerprintSamples, 4)
-	set(&c.Fingerprints, 5)
-	set(&c.MaxTemplateFriendlyName, 64)
+	c.defaultFingerprints()
 	set(&c.MaxRPIDsForSetMinPINLength, 8)
 	set(&c.PresenceTimeout, 30*time.Second)
 	set(&c.ResetWindow, 10*time.Second)

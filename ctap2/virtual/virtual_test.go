@@ -1,15 +1,18 @@
 package virtual
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/tapstone/fido/cose"
+	"github.com/tapstone/fido/internal/cbor"
 	"github.com/tapstone/fido/internal/ctap"
 	"github.com/tapstone/fido/pin"
 )
@@ -50,6 +53,10 @@ func TestConfigRefused(t *testing.T) {
 		"secret of nothing": {Extensions: []string{"hmac-secret-mc"}},
 		"largeBlob, level":  {Level: CTAP21, Extensions: []string{"largeBlob"}},
 		"no way to verify":  {AlwaysUV: true, NoClientPIN: true},
+		"many fingers":      {BuiltInUV: UVConfigured, Fingerprints: 200, MaxTemplateFriendlyName: 64},
+		"too many fingers":  {BuiltInUV: UVConfigured, Fingerprints: 500},
+		"long finger names": {BuiltInUV: UVConfigured, MaxTemplateFriendlyName: 1 << 62},
+		"many commands":     {VendorConfigCommands: make([]uint64, 1000)},
 		"PIN not for that":  {AlwaysUV: true, PIN: testPIN, NoMCGAPermissionsWithClientPIN: true},
 	} {
 		if a, err := New(cfg); err == nil {
@@ -401,5 +408,72 @@ func TestNoUserPresence(t *testing.T) {
 	key.refused(ctap.StatusUnsupportedOption, ctap.CmdGetAssertion, assertRequest(params{5: names{"up": true}}))
 	if c.took() != 0 {
 		t.Error("somebody was asked for a touch")
+	}
+}
+
+// No answer is longer than maxMsgSize, however much there is to tell.
+func TestLongestAnswersFit(t *testing.T) {
+	fits := func(key *platform, command byte, parameters any) {
+		t.Helper()
+		answer, err := key.Exchange(t.Context(), message(t, command, parameters), nil)
+		if err != nil || answer[0] != ctap.StatusOK || len(answer) > key.cfg.MaxMsgSize {
+			t.Errorf("answer of %d bytes with status %#02x, %v; maxMsgSize is %d", len(answer), answer[0], err, key.cfg.MaxMsgSize)
+		}
+	}
+
+	for _, cfg := range []Config{
+		{Fingerprints: 300},
+		{Fingerprints: 89, MaxTemplateFriendlyName: 64},
+		{MaxMsgSize: 1024, MaxTemplateFriendlyName: 172},
+		{MaxMsgSize: 300, Extensions: []string{}},
+		{MaxMsgSize: 128, Extensions: []string{}},
+	} {
+		cfg.PIN, cfg.BuiltInUV = testPIN, UVNotConfigured
+		key := newKey(t, cfg)
+		for range key.cfg.Fingerprints {
+			f := key.state.newFingerprint(randomBytes(templateIDLength))
+			f.name = strings.Repeat("x", key.cfg.MaxTemplateFriendlyName)
+			rec, err := f.record()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := key.state.commit(rec); err != nil {
+				t.Fatal(err)
+			}
+		}
+		answer, err := key.enumerateEnrollments()
+		if err != nil {
+			t.Fatal(err)
+		}
+		encoded, err := cbor.Marshal(answer)
+		if err != nil || 1+len(encoded) > key.cfg.MaxMsgSize {
+			t.Errorf("%d fingerprints of %d bytes take %d, %v; maxMsgSize is %d",
+				key.cfg.Fingerprints, key.cfg.MaxTemplateFriendlyName, 1+len(encoded), err, key.cfg.MaxMsgSize)
+		}
+	}
+
+	key := newKey(t, Config{
+		Extensions:        []string{"credProtect", "credBlob", "hmac-secret", "largeBlob", "thirdPartyPayment"},
+		MaxCredBlobLength: 1024, MaxSerializedLargeBlobArray: 65536,
+	})
+	cred := key.make(residentKey(), params{6: names{"credBlob": bytes.Repeat([]byte{1}, 1024), "largeBlob": names{"support": "required"}}})
+	longest := key.cfg.MaxMsgSize - 1024 - 1024
+	if key.writeBlob(cred, bytes.Repeat([]byte{7}, longest+1)) {
+		t.Error("a blob is written that leaves no room for a credBlob")
+	}
+	if !key.writeBlob(cred, bytes.Repeat([]byte{7}, longest)) {
+		t.Error("a blob is not written")
+	}
+	fits(key, ctap.CmdGetAssertion, assertRequest(allow(cred.id), params{4: names{"largeBlob": names{"read": true}, "credBlob": true}}))
+
+	commands := make([]uint64, 100)
+	for i := range commands {
+		commands[i] = 1<<63 + uint64(i)
+	}
+	cfg := ProfileCTAP23.Config()
+	cfg.VendorConfigCommands = commands
+	fits(newKey(t, cfg), ctap.CmdGetInfo, nil)
+	for _, profile := range Profiles()[1:] {
+		fits(newKey(t, profile.Config()), ctap.CmdGetInfo, nil)
 	}
 }
