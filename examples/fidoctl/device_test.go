@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestDevice does with a key that is attached to this machine what the other
@@ -21,6 +22,10 @@ func TestDevice(t *testing.T) {
 	do := func(v any, args ...string) {
 		t.Helper()
 		script(t, "", v, append([]string{"--device", device}, args...)...)
+	}
+	// Whoever attaches it may just be doing so.
+	for begin := time.Now(); pipe(t, "", "", "--device", device, "info").code != 0 && time.Since(begin) < 10*time.Second; {
+		time.Sleep(100 * time.Millisecond)
 	}
 	var l listResult
 	do(&l, "list")
@@ -67,6 +72,7 @@ func TestDevice(t *testing.T) {
 	if err != nil || !strings.Contains(string(line[:n]), "nplug the key") && !strings.Contains(string(line[:n]), "Lift the key") {
 		t.Fatalf("%q, %v", line[:n], err)
 	}
+	time.Sleep(time.Second) // nobody is faster, and fidoctl has to be watching
 	if out, err := exec.Command("/bin/sh", "-c", replug).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -56,3 +56,20 @@ func TestSession(t *testing.T) {
 		t.Errorf("the session is not as it was (go test -update, if that is right):\n%s", replayed.String())
 	}
 }
+
+// The README shows the session in testdata, word for word.
+func TestSessionInREADME(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorded, err := os.ReadFile(filepath.Join("testdata", "session.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(readme), "\n## In a terminal\n")
+	_, block, _ := strings.Cut(section, "\n```console\n")
+	if block, _, found := strings.Cut(block, "```\n"); !found || block != string(recorded) {
+		t.Errorf("the README does not show testdata/session.txt:\n%s", block)
+	}
+}
