@@ -179,6 +179,7 @@ type ceremony struct {
 
 	secret   *pin.SharedSecret
 	platform *cose.Key
+	lent     bool // an extension of the command uses secret
 }
 
 // begin waits for the ceremony's turn.

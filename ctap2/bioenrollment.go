@@ -127,6 +127,9 @@ const (
 	maxSamples = math.MaxUint8
 	// maxIdleSamples is how often in a row nobody may touch the sensor.
 	maxIdleSamples = 5
+	// samplePreviewFull is what a sample was in the preview of the command when
+	// there is no room for the finger. CTAP 2.1 has a status of the command.
+	samplePreviewFull SampleStatus = 0x0C
 	// enrollmentGrace is how long a key has to finish with an enrollment after
 	// the caller has given it up.
 	enrollmentGrace = 2 * time.Second
@@ -173,7 +176,9 @@ func (a *Authenticator) GetFingerprintSensorInfo(ctx context.Context) (*Fingerpr
 // what it has of the finger, for which it has two seconds more, and the error
 // wraps context.Cause(ctx). If the key had all it needs by then, the finger is
 // enrolled and returned as if nothing had happened. Should it then not take the
-// name, the Fingerprint is returned along with that error, without a name.
+// name, the Fingerprint is returned along with that error, without a name. A key
+// may end the token with the enrollment: the name is then sent once more under
+// another one, unless the Token is the caller's.
 //
 // As all methods that change fingerprints it returns ErrUnsupported if the key
 // lacks the command, ErrNotSetUp if it has no PIN yet, and what Token returns.
@@ -201,7 +206,7 @@ func (a *Authenticator) EnrollFingerprint(ctx context.Context, r *EnrollFingerpr
 		}
 		var failed error
 		err := c.authorized(PermissionBioEnrollment, "", r.Token, func(t *Token) error {
-			e := &enrollment{c: c, command: command, token: t, timeout: milliseconds}
+			e := &enrollment{c: c, command: command, token: t, held: r.Token != nil, timeout: milliseconds}
 			if err := e.begin(); err != nil {
 				return err
 			}
@@ -307,6 +312,7 @@ type enrollment struct {
 	c       *ceremony
 	command byte
 	token   *Token
+	held    bool   // the token is the caller's
 	timeout uint32 // milliseconds
 
 	templateID []byte
@@ -319,7 +325,7 @@ func (e *enrollment) begin() error {
 	e.c.a.stale.Store(true) // what the Info says of uv and bioEnroll
 	err := e.capture(ctap.BioEnrollBegin)
 	var refused *Error
-	if err != nil && (e.c.ctx.Err() != nil || !errors.As(err, &refused)) {
+	if err != nil && (e.templateID != nil || e.c.ctx.Err() != nil || !errors.As(err, &refused)) {
 		e.abandon() // the key may have begun all the same
 	}
 	return err
@@ -335,15 +341,34 @@ func (e *enrollment) finish(name string) (*Fingerprint, error) {
 	if name == "" {
 		return f, nil
 	}
-	err := e.regardless(func() error {
-		_, err := e.c.bioSubcommand(e.command, ctap.BioSetFriendlyName,
-			&bioSubcommandParameters{TemplateID: e.templateID, FriendlyName: &name}, e.token)
-		return err
-	})
+	ctx, cancel := graceful(e.c.ctx)
+	defer cancel(nil)
+	err := e.under(ctx, func() error { return e.name(name) })
 	if err == nil {
 		f.FriendlyName = name
 	}
 	return f, err
+}
+
+// name names the finger, and once more under another token if the key has ended
+// the enrollment's with it.
+func (e *enrollment) name(name string) error {
+	set := func(t *Token) error {
+		_, err := e.c.bioSubcommand(e.command, ctap.BioSetFriendlyName,
+			&bioSubcommandParameters{TemplateID: e.templateID, FriendlyName: &name}, t)
+		return err
+	}
+	err := set(e.token)
+	if e.held || !errors.Is(err, ErrPINAuthInvalid) {
+		return err
+	}
+	e.c.forgetSecret()
+	t, err := e.c.token(PermissionBioEnrollment, "")
+	if err != nil {
+		return err
+	}
+	defer t.Wipe()
+	return set(t)
 }
 
 func (e *enrollment) captureRemaining() error {
@@ -377,6 +402,11 @@ func (e *enrollment) capture(subcommand byte) error {
 		p = nil
 	}
 	reply, err := e.c.bioSubcommand(e.command, subcommand, p, e.token)
+	if subcommand == ctap.BioEnrollCaptureNextSample && errors.Is(err, ErrUserActionTimeout) {
+		// Some keys have no sample to say it of.
+		idle := SampleNoUserActivity
+		reply, err = &bioEnrollmentReply{lastStatus: &idle, remaining: &e.remaining}, nil
+	}
 	if err != nil {
 		return err
 	}
@@ -391,6 +421,9 @@ func (e *enrollment) capture(subcommand byte) error {
 	if subcommand == ctap.BioEnrollBegin {
 		e.templateID = reply.templateID
 	}
+	if e.command == ctap.CmdBioEnrollmentPreview && *reply.lastStatus == samplePreviewFull {
+		return &Error{Command: e.command, Subcommand: subcommand, Status: ErrFPDatabaseFull}
+	}
 	e.last, e.remaining = *reply.lastStatus, *reply.remaining
 	if sample := e.c.a.interaction.Sample; sample != nil {
 		sample(SampleFeedback{TemplateID: e.templateID, Status: e.last, Remaining: e.remaining})
@@ -401,21 +434,38 @@ func (e *enrollment) capture(subcommand byte) error {
 // abandon tells the key to drop the finger (§6.7.5). A key that does not answer
 // drops it when the next one is enrolled.
 func (e *enrollment) abandon() {
-	_ = e.regardless(func() error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.c.ctx), enrollmentGrace)
+	defer cancel()
+	_ = e.under(ctx, func() error {
 		_, err := e.c.bioSubcommand(e.command, ctap.BioCancelCurrentEnrollment, nil, nil)
 		return err
 	})
 }
 
-// regardless runs what has to be said to the key also when the caller's context
-// has ended, and is bounded all the same.
-func (e *enrollment) regardless(run func() error) error {
+// under runs what has to be said to the key also when the caller's context has
+// ended.
+func (e *enrollment) under(ctx context.Context, run func() error) error {
 	caller := e.c.ctx
 	defer func() { e.c.ctx = caller }()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(caller), enrollmentGrace)
-	defer cancel()
 	e.c.ctx = ctx
 	return run()
+}
+
+// graceful returns a context that outlives another by enrollmentGrace, and then
+// ends for the same cause.
+func graceful(caller context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(caller))
+	stop := context.AfterFunc(caller, func() {
+		select {
+		case <-time.After(enrollmentGrace):
+			cancel(context.Cause(caller))
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func(cause error) {
+		stop()
+		cancel(cause)
+	}
 }
 
 // bioEnrollmentParameters is the request of authenticatorBioEnrollment (§6.7).

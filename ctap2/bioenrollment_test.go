@@ -312,7 +312,7 @@ func TestEnrollFingerprintFails(t *testing.T) {
 	}{
 		"full": {nil, map[byte][]byte{1: {byte(ctap2.ErrFPDatabaseFull)}}, ctap2.ErrFPDatabaseFull, []byte{1}, false},
 		"timeout in the middle": {[]members{good}, map[byte][]byte{2: {byte(ctap2.ErrUserActionTimeout)}},
-			ctap2.ErrUserActionTimeout, []byte{1, 2}, true},
+			ctap2.ErrUserActionTimeout, []byte{1, 2, 2, 2, 2, 2}, true},
 		"token gone in the middle": {[]members{good}, map[byte][]byte{2: {byte(ctap2.ErrPINAuthInvalid)}},
 			ctap2.ErrPINAuthInvalid, []byte{1, 2}, true},
 		"nobody comes": {[]members{sample(ctap2.SampleNoUserActivity, 2)}, nil, ctap2.ErrUserActionTimeout, []byte{1, 2, 2, 2, 2}, true},
@@ -897,5 +897,179 @@ func TestCancelEnrollmentAtEveryStep(t *testing.T) {
 				t.Errorf("of %d cancellations, %d cancelled and %d came too late", steps, cancelled, done)
 			}
 		})
+	}
+}
+
+// Some keys end the token with the enrollment: the name goes under another one,
+// once, but not where the token is the caller's.
+func TestEnrollFingerprintNamedUnderAnotherToken(t *testing.T) {
+	for name, tt := range map[string]struct {
+		held   bool
+		dead   int // how many tokens are dead when the name comes
+		sent   []byte
+		tokens int
+		want   error
+	}{
+		"ours":               {false, 1, []byte{7, 1, 2, 5, 5}, 2, nil},
+		"ours, and the next": {false, 2, []byte{7, 1, 2, 5, 5}, 2, ctap2.ErrPINAuthInvalid},
+		"the caller's":       {true, 1, []byte{7, 1, 2, 5}, 1, ctap2.ErrPINAuthInvalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSensor(t, pin.Two, false)
+			key := open(t, s, anyPIN())
+			r := &ctap2.EnrollFingerprintRequest{FriendlyName: "thumb"}
+			if tt.held {
+				var err error
+				if r.Token, err = key.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionBioEnrollment}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.before = func(subcommand byte) {
+				if subcommand == ctap.BioEnrollCaptureNextSample {
+					s.token = pin.NewSecret(bytes.Repeat([]byte{1}, 32))
+				}
+			}
+			issue := s.canned.replies[ctap.CmdClientPIN]
+			s.on(ctap.CmdClientPIN, func(message []byte) []byte {
+				reply := issue(message)
+				if n := len(s.issued); n > 1 && n <= tt.dead {
+					s.token = pin.NewSecret(bytes.Repeat([]byte{byte(n)}, 32))
+				}
+				return reply
+			})
+			f, err := key.EnrollFingerprint(t.Context(), r)
+			if !errors.Is(err, tt.want) || f == nil || !bytes.Equal(f.TemplateID, templateID) || (f.FriendlyName == "thumb") != (err == nil) {
+				t.Errorf("%+v, %v", f, err)
+			}
+			s.expectSent(tt.sent...)
+			if len(s.issued) != tt.tokens {
+				t.Errorf("%d tokens", len(s.issued))
+			}
+		})
+	}
+}
+
+// In the preview of the command, a sample says that there is no room.
+func TestEnrollFingerprintPreviewFull(t *testing.T) {
+	const full = 0x0C
+	for _, tt := range []struct {
+		preview bool
+		samples []members
+		sent    []byte
+		want    error
+	}{
+		{true, []members{sample(full, 5)}, []byte{1, 3}, ctap2.ErrFPDatabaseFull},
+		{true, []members{sample(ctap2.SampleGood, 2), sample(full, 1)}, []byte{1, 2, 3}, ctap2.ErrFPDatabaseFull},
+		{false, []members{sample(full, 1), sample(ctap2.SampleGood, 0)}, []byte{1, 2}, nil},
+	} {
+		s := newSensor(t, pin.One, tt.preview)
+		s.samples = tt.samples
+		f, err := open(t, s, anyPIN()).EnrollFingerprint(t.Context(), new(ctap2.EnrollFingerprintRequest))
+		if !errors.Is(err, tt.want) || (f == nil) != (tt.want != nil) {
+			t.Errorf("%+v: %v, %v", tt.samples, f, err)
+		}
+		s.expectSent(tt.sent...)
+	}
+}
+
+// That nobody came is said by a sample or by a status; four times in a row is no
+// reason to give up, also if it happens again.
+func TestEnrollFingerprintIdle(t *testing.T) {
+	s := newSensor(t, pin.Two, false)
+	idle := sample(ctap2.SampleNoUserActivity, 1)
+	s.samples = []members{sample(ctap2.SampleGood, 1), idle, idle, idle, idle, sample(ctap2.SampleTooFast, 1),
+		idle, idle, sample(ctap2.SampleGood, 0)}
+	timeouts := 0
+	s.before = func(byte) {
+		delete(s.replies, ctap.BioEnrollCaptureNextSample)
+		if n := len(s.sent); n > 6 && n <= 8 { // the first two after the one that was too fast
+			timeouts++
+			s.replies[ctap.BioEnrollCaptureNextSample] = []byte{byte(ctap2.ErrUserActionTimeout)}
+		}
+	}
+	var heard []ctap2.SampleStatus
+	key := open(t, s, ctap2.WithInteraction(ctap2.Interaction{
+		PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) { return pin.FromString(benchPIN), nil },
+		Sample: func(f ctap2.SampleFeedback) {
+			if heard = append(heard, f.Status); f.Status != ctap2.SampleGood && f.Remaining != 1 {
+				t.Errorf("%+v", f)
+			}
+		},
+	}))
+	if _, err := key.EnrollFingerprint(t.Context(), new(ctap2.EnrollFingerprintRequest)); err != nil {
+		t.Error(err)
+	}
+	s.expectSent(1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2)
+	const none = ctap2.SampleNoUserActivity
+	want := []ctap2.SampleStatus{0, none, none, none, none, ctap2.SampleTooFast, none, none, none, none, 0}
+	if !slices.Equal(heard, want) || timeouts != 2 {
+		t.Errorf("heard %v, want %v", heard, want)
+	}
+}
+
+// What is said regardless of the caller is bounded: dropping a finger from the
+// start, naming it from when the caller gave up.
+func TestEnrollFingerprintGrace(t *testing.T) {
+	const grace = 2 * time.Second
+	reason := errors.New("changed my mind")
+	enroll := func(ctx context.Context, t *testing.T, at func(subcommand byte, ctx context.Context)) error {
+		s := newSensor(t, pin.Two, false)
+		s.before = func(subcommand byte) { at(subcommand, s.contexts[len(s.contexts)-1]) }
+		_, err := open(t, s, anyPIN()).EnrollFingerprint(ctx, &ctap2.EnrollFingerprintRequest{FriendlyName: "x"})
+		return err
+	}
+	synctest.Test(t, func(t *testing.T) { // the caller waits
+		if err := enroll(t.Context(), t, func(subcommand byte, ctx context.Context) {
+			if time.Sleep(10 * grace); subcommand == ctap.BioSetFriendlyName && ctx.Err() != nil {
+				t.Errorf("naming ends after %v: %v", 10*grace, ctx.Err())
+			}
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, last := range []byte{ctap.BioEnrollCaptureNextSample, ctap.BioSetFriendlyName, ctap.BioEnrollBegin} {
+		synctest.Test(t, func(t *testing.T) {
+			caller, cancel := context.WithCancelCause(t.Context())
+			reached := false
+			_ = enroll(caller, t, func(subcommand byte, ctx context.Context) {
+				if time.Sleep(10 * grace); subcommand == last {
+					cancel(reason)
+				}
+				if subcommand != ctap.BioSetFriendlyName && subcommand != ctap.BioCancelCurrentEnrollment {
+					return
+				}
+				since := time.Now()
+				<-ctx.Done()
+				if reached = true; subcommand == ctap.BioCancelCurrentEnrollment { // its time began before the pause
+					if deadline, bounded := ctx.Deadline(); !bounded || !deadline.Equal(since.Add(-9*grace)) {
+						t.Errorf("dropping the finger ends at %v, now it is %v", deadline, since)
+					}
+				} else if took := time.Since(since); took != grace || context.Cause(ctx) != reason {
+					t.Errorf("naming ends after %v: %v", took, context.Cause(ctx))
+				}
+			})
+			if !reached {
+				t.Error("nothing was said to the key")
+			}
+		})
+	}
+}
+
+// A key that says little of its sensor names fingers all the same.
+func TestEnrollFingerprintNamedWithoutLimit(t *testing.T) {
+	for name, reply := range map[string][]byte{
+		"no kind":            ok(t, members{1: 1, 3: 5}),
+		"no samples":         ok(t, members{1: 1, 2: 1}),
+		"no limit":           ok(t, members{1: 1, 2: 1, 3: 5}),
+		"unknown subcommand": {byte(ctap2.ErrInvalidSubcommand)},
+		"absurd samples":     ok(t, members{1: 1, 2: 1, 3: 300}),
+	} {
+		s := newSensor(t, pin.Two, false)
+		s.replies[ctap.BioGetFingerprintSensorInfo] = reply
+		f, err := open(t, s, anyPIN()).EnrollFingerprint(t.Context(), &ctap2.EnrollFingerprintRequest{FriendlyName: strings.Repeat("x", 60)})
+		if err != nil || len(f.FriendlyName) != 60 {
+			t.Errorf("%s: %+v, %v", name, f, err)
+		}
+		s.expectSent(7, 1, 2, 5)
 	}
 }

@@ -18,7 +18,9 @@ type SetMinPINLengthRequest struct {
 	NewMinPINLength int
 	// MinPINLengthRPIDs are the relying parties that may learn the minimum
 	// length, with the extension MinPINLength: at most as many as the Info's
-	// MaxRPIDsForSetMinPINLength. They replace those of an earlier request.
+	// MaxRPIDsForSetMinPINLength. They replace those of an earlier request. An
+	// empty list that is not nil is sent as such, for keys that forget the old
+	// one then; others do nothing.
 	MinPINLengthRPIDs []string
 	// ForceChangePIN demands that the PIN be changed before it is used again.
 	ForceChangePIN bool
@@ -109,7 +111,7 @@ func (a *Authenticator) VendorPrototype(ctx context.Context, r *VendorPrototypeR
 // setMinPINLengthParameters is the subCommandParams of setMinPINLength.
 type setMinPINLengthParameters struct {
 	NewMinPINLength     int      `cbor:"1,keyasint,omitempty"`
-	MinPINLengthRPIDs   []string `cbor:"2,keyasint,omitempty"`
+	MinPINLengthRPIDs   []string `cbor:"2,keyasint,omitzero"` // an empty one has a meaning
 	ForceChangePIN      bool     `cbor:"3,keyasint,omitempty"`
 	PINComplexityPolicy bool     `cbor:"4,keyasint,omitempty"`
 }

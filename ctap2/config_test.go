@@ -289,3 +289,88 @@ func TestResetGuidance(t *testing.T) {
 		}
 	})
 }
+
+// A list of no relying parties is not the same as no list.
+func TestSetMinPINLengthOfNobody(t *testing.T) {
+	c := newCanned(t, members{1: []string{"FIDO_2_1"}, 3: make([]byte, 16), 4: map[string]bool{"authnrCfg": true, "setMinPINLength": true}})
+	c.on(ctap.CmdConfig, func([]byte) []byte { return []byte{0} })
+	key := open(t, c)
+	for want, parties := range map[string][]string{
+		"0d a2 01 03 02 a1 01 06":       nil,
+		"0d a2 01 03 02 a2 01 06 02 80": {},
+	} {
+		err := key.SetMinPINLength(t.Context(), &ctap2.SetMinPINLengthRequest{NewMinPINLength: 6, MinPINLengthRPIDs: parties})
+		for _, m := range c.messages {
+			if m[0] == ctap.CmdConfig && !bytes.Equal(m, raw(t, want)) {
+				t.Errorf("sent %x, want %s", m, want)
+			}
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		c.messages = nil
+	}
+}
+
+// A key of before CTAP 2.3 does not list its subcommands; options say what it
+// has of two, and it is not bothered, nor is the person, with those that it
+// lacks.
+func TestConfigSaidByOptions(t *testing.T) {
+	for option, call := range map[string]func(*ctap2.Authenticator) error{
+		"ep":       func(k *ctap2.Authenticator) error { return k.EnableEnterpriseAttestation(t.Context(), nil) },
+		"alwaysUv": func(k *ctap2.Authenticator) error { return k.ToggleAlwaysUV(t.Context(), nil) },
+	} {
+		for _, there := range []bool{false, true} {
+			info := basicInfo()
+			options := map[string]bool{"authnrCfg": true, "clientPin": true, "pinUvAuthToken": true}
+			if there {
+				options[option] = false
+			}
+			info[4], info[6] = options, []int{2}
+			c := newCanned(t, info)
+			withTokens(t, c, pin.Two)
+			c.on(ctap.CmdConfig, func([]byte) []byte { return []byte{0} })
+			key := open(t, c, anyPIN())
+			c.commands()
+			err := call(key)
+			if sent := c.commands(); (len(sent) > 0) != there || (err == nil) != there || !there && !errors.Is(err, ctap2.ErrUnsupported) {
+				t.Errorf("%s there: %v: %v, sent %x", option, there, err, sent)
+			}
+		}
+	}
+}
+
+// A token that the caller holds is used, also where the key demands none.
+func TestConfigWithToken(t *testing.T) {
+	c := newCanned(t, members{1: []string{"FIDO_2_1"}, 3: make([]byte, 16), 4: map[string]bool{"authnrCfg": true}})
+	c.on(ctap.CmdConfig, func([]byte) []byte { return []byte{0} })
+	secret := bytes.Repeat([]byte{7}, 32)
+	token := ctap2.NewToken(pin.Two, pin.NewSecret(secret), ctap2.PermissionAuthenticatorConfig, "")
+	if err := open(t, c).EnableLongTouchForReset(t.Context(), token); err != nil {
+		t.Fatal(err)
+	}
+	covered := append(bytes.Repeat([]byte{0xFF}, 32), ctap.CmdConfig, ctap.ConfigEnableLongTouchForReset)
+	param := token.Authenticate(covered)
+	if want := append(raw(t, "0d a3 01 04 03 02 04 5820"), param...); !bytes.Equal(c.messages[1], want) {
+		t.Errorf("sent %x, want %x", c.messages[1], want)
+	}
+}
+
+// Built-in verification yields a token for the configuration only where uvAcfg
+// says so; the PIN does otherwise.
+func TestConfigByFinger(t *testing.T) {
+	for uvAcfg, want := range map[bool]byte{false: ctap.PINGetTokenUsingPIN, true: ctap.PINGetTokenUsingUV} {
+		info := basicInfo()
+		info[4], info[6] = map[string]bool{"authnrCfg": true, "clientPin": true, "uv": true, "pinUvAuthToken": true, "uvAcfg": uvAcfg}, []int{2}
+		c := newCanned(t, info)
+		withTokens(t, c, pin.Two)
+		c.on(ctap.CmdConfig, func([]byte) []byte { return []byte{0} })
+		key := open(t, c, anyPIN())
+		if err := key.EnableLongTouchForReset(t.Context(), nil); err != nil {
+			t.Error(err)
+		}
+		if m := c.messages[len(c.messages)-2]; m[0] != ctap.CmdClientPIN || !bytes.Equal(m[2:6], []byte{1, 2, 2, want}) {
+			t.Errorf("uvAcfg %v: token asked for with %x", uvAcfg, m[:6])
+		}
+	}
+}

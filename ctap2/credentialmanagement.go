@@ -39,7 +39,7 @@ type StoredCredential struct {
 	Credential   CredentialDescriptor
 	PublicKey    *cose.Key
 	CredProtect  CredProtectPolicy // 0 if the key does not say
-	LargeBlobKey pin.Secret        // 32 bytes, or empty
+	LargeBlobKey pin.Secret        // 32 bytes, or empty; the caller's to wipe
 
 	// ThirdPartyPayment reports that the credential was made with that
 	// extension (CTAP 2.2).
@@ -68,13 +68,14 @@ type UpdateUserInformationRequest struct {
 	Token      *Token // with permission cm; nil: obtained
 }
 
-// maxStored bounds how many relying parties or credentials a key can claim to
-// list: ten times as many as the largest keys hold.
+// maxStored bounds how many relying parties a key can claim to list, and how
+// many credentials for all of them: ten times as many as the largest keys hold.
 const maxStored = 1 << 14
 
 // GetCredsMetadata asks how many discoverable credentials the key holds and how
 // many more would fit (§6.8.2). Without a token, which may be nil, one with
-// permission cm is obtained.
+// permission cm is obtained. Some early keys answer ErrNoCredentials when they
+// hold none, and do not say how many would fit.
 //
 // As all methods of credential management it returns ErrUnsupported if the key
 // lacks the command, ErrNotSetUp if it has no PIN yet, and what Token returns.
@@ -149,7 +150,7 @@ func (a *Authenticator) EnumerateCredentials(ctx context.Context, r *EnumerateCr
 			}
 		}
 		for _, rp := range parties {
-			credentials, err := c.enumerateCredentials(rp, t)
+			credentials, err := c.enumerateCredentials(rp, t, maxStored-len(list))
 			if err != nil {
 				return err
 			}
@@ -267,7 +268,7 @@ func (c *ceremony) credentialManagement(subcommand byte, p *credMgmtParameters, 
 		return reply, nil
 	}
 	if err := reply.parse(body, c.a.rules); err != nil {
-		reply.credential.LargeBlobKey.Wipe()
+		clear(body) // there may be a largeBlobKey in it
 		return nil, malformed(command, err)
 	}
 	return reply, nil
@@ -319,7 +320,7 @@ func (r *credMgmtReply) parse(body []byte, rules cbor.Rules) error {
 
 func (c *ceremony) enumerateRPs(t *Token) ([]StoredRP, error) {
 	var list []StoredRP
-	err := c.enumerate(ctap.CredMgmtEnumerateRPsBegin, ctap.CredMgmtEnumerateRPsGetNextRP, nil, t, func(r *credMgmtReply) error {
+	err := c.enumerate(ctap.CredMgmtEnumerateRPsBegin, ctap.CredMgmtEnumerateRPsGetNextRP, nil, t, maxStored, func(r *credMgmtReply) error {
 		if !r.hasHash {
 			return noMember("rpIDHash")
 		}
@@ -329,10 +330,11 @@ func (c *ceremony) enumerateRPs(t *Token) ([]StoredRP, error) {
 	return list, err
 }
 
-func (c *ceremony) enumerateCredentials(rp StoredRP, t *Token) ([]*StoredCredential, error) {
+// enumerateCredentials lists those of one relying party, at most limit.
+func (c *ceremony) enumerateCredentials(rp StoredRP, t *Token, limit int) ([]*StoredCredential, error) {
 	var list []*StoredCredential
 	p := &credMgmtParameters{RPIDHash: rp.IDHash[:]}
-	err := c.enumerate(ctap.CredMgmtEnumerateCredentialsBegin, ctap.CredMgmtEnumerateCredentialsGetNext, p, t, func(r *credMgmtReply) error {
+	err := c.enumerate(ctap.CredMgmtEnumerateCredentialsBegin, ctap.CredMgmtEnumerateCredentialsGetNext, p, t, limit, func(r *credMgmtReply) error {
 		s := &r.credential
 		switch {
 		case s.Credential.ID == nil:
@@ -355,9 +357,10 @@ func (c *ceremony) enumerateCredentials(rp StoredRP, t *Token) ([]*StoredCredent
 	return list, nil
 }
 
-// enumerate sends begin, and next as often as the first reply promises. Nothing
-// may be sent between, which the ceremony sees to as far as this program goes.
-func (c *ceremony) enumerate(begin, next byte, p *credMgmtParameters, t *Token, add func(*credMgmtReply) error) error {
+// enumerate sends begin, and next as often as the first reply promises, which
+// may be limit times. Nothing may be sent between, which the ceremony sees to as
+// far as this program goes.
+func (c *ceremony) enumerate(begin, next byte, p *credMgmtParameters, t *Token, limit int, add func(*credMgmtReply) error) error {
 	reply, err := c.credentialManagement(begin, p, t)
 	if errors.Is(err, ErrNoCredentials) {
 		return nil
@@ -365,10 +368,18 @@ func (c *ceremony) enumerate(begin, next byte, p *credMgmtParameters, t *Token, 
 	if err != nil {
 		return err
 	}
+	if reply.total == nil && begin == ctap.CredMgmtEnumerateRPsBegin && c.a.rules == cbor.Lenient {
+		// Some keys that hold nothing answer with a relying party of zeros.
+		if empty, err := c.holdsNoCredentials(t); empty || err != nil {
+			return err
+		}
+	}
 	switch {
 	case reply.total == nil:
+		reply.credential.LargeBlobKey.Wipe()
 		return malformed(ctap.CmdCredentialManagement, noMember("totalRPs or totalCredentials"))
-	case *reply.total > maxStored:
+	case *reply.total > limit:
+		reply.credential.LargeBlobKey.Wipe()
 		return malformed(ctap.CmdCredentialManagement, fmt.Errorf("%w: a list of %d", ErrMalformed, *reply.total))
 	}
 	for left := *reply.total; left > 0; left-- {
@@ -388,6 +399,18 @@ func (c *ceremony) enumerate(begin, next byte, p *credMgmtParameters, t *Token, 
 		}
 	}
 	return nil
+}
+
+// holdsNoCredentials asks whether the key holds no discoverable credential.
+func (c *ceremony) holdsNoCredentials(t *Token) (bool, error) {
+	reply, err := c.credentialManagement(ctap.CredMgmtGetCredsMetadata, nil, t)
+	if errors.Is(err, ErrNoCredentials) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return reply.existing != nil && *reply.existing == 0, nil
 }
 
 // subcommandParameters is the request of authenticatorCredentialManagement

@@ -397,7 +397,15 @@ func TestPersistentToken(t *testing.T) {
 		if _, err := d.Info().Identifier(token); !errors.Is(err, ctap2.ErrInvalidRequest) {
 			t.Errorf("wiped: %v", err)
 		}
-		token = anyToken()
+		for name, token := range map[string]*ctap2.Token{"none": nil, "of permission cm": anyToken()} {
+			if _, err := d.Info().Identifier(token); !errors.Is(err, ctap2.ErrInvalidRequest) {
+				t.Errorf("token %s: %v", name, err)
+			}
+		}
+		token = ctap2.NewToken(pin.Two, pin.NewSecret(make([]byte, 32)), ctap2.PermissionPersistentCredentialManagement, "")
+		if _, err := (&ctap2.Info{EncIdentifier: []byte{}}).Identifier(token); !errors.Is(err, ctap2.ErrMalformed) {
+			t.Errorf("empty: %v", err)
+		}
 		if _, err := (&ctap2.Info{}).Identifier(token); !errors.Is(err, ctap2.ErrUnsupported) {
 			t.Errorf("absent: %v", err)
 		}
@@ -438,4 +446,226 @@ func TestCurrentInfo(t *testing.T) {
 		t.Errorf("room for %d", n)
 	}
 	d.expect("04")
+}
+
+// commands are the command bytes of what was sent since the last call.
+func (c *canned) commands() (list []byte) {
+	for _, m := range c.messages {
+		list = append(list, m[0])
+	}
+	c.messages = nil
+	return list
+}
+
+// managed is a canned key with credential management and a PIN.
+func managed(t *testing.T) (*canned, *issuer) {
+	t.Helper()
+	info := basicInfo()
+	info[4], info[6] = map[string]bool{"credMgmt": true, "clientPin": true, "pinUvAuthToken": true}, []int{2}
+	c := newCanned(t, info)
+	return c, withTokens(t, c, pin.Two)
+}
+
+// Half a list is no list.
+func TestEnumerateRPsInterrupted(t *testing.T) {
+	c, _ := managed(t)
+	c.on(ctap.CmdCredentialManagement, func(m []byte) []byte {
+		if m[3] == ctap.CredMgmtEnumerateRPsBegin {
+			return ok(t, members{3: map[string]any{"id": "a"}, 4: make([]byte, 32), 5: 2})
+		}
+		return []byte{byte(ctap2.ErrNotAllowed)}
+	})
+	if list, err := open(t, c).EnumerateRPs(t.Context(), anyToken()); !errors.Is(err, ctap2.ErrInterrupted) || list != nil {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
+// What the preview lacks is not asked for, and no PIN for it either.
+func TestUpdateUserInformationPreview(t *testing.T) {
+	info := basicInfo()
+	info[4] = map[string]bool{"credentialMgmtPreview": true, "clientPin": true}
+	c := newCanned(t, info)
+	issuer := withTokens(t, c, pin.One)
+	key := open(t, c, anyPIN())
+	c.commands()
+	err := key.UpdateUserInformation(t.Context(), &ctap2.UpdateUserInformationRequest{
+		Credential: ctap2.CredentialDescriptor{ID: []byte{1}}, User: ctap2.User{ID: []byte{1}}})
+	if sent := c.commands(); !errors.Is(err, ctap2.ErrUnsupported) || len(sent) != 0 {
+		t.Errorf("%v, sent %x", err, sent)
+	}
+	issuer.expect()
+}
+
+// An older key would give a token that can do anything, and keep it for ever.
+func TestPersistentTokenUnsupported(t *testing.T) {
+	for name, options := range map[string]map[string]bool{
+		"before permissions": {"clientPin": true, "credentialMgmtPreview": true},
+		"CTAP 2.1":           {"clientPin": true, "credMgmt": true, "pinUvAuthToken": true},
+		"false":              {"clientPin": true, "credMgmt": true, "pinUvAuthToken": true, "perCredMgmtRO": false},
+	} {
+		info := basicInfo()
+		info[4], info[6] = options, []int{2}
+		c := newCanned(t, info)
+		withTokens(t, c, pin.Two)
+		key := open(t, c, ctap2.WithInteraction(ctap2.Interaction{PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) {
+			t.Errorf("%s: asks for the PIN", name)
+			return pin.FromString(benchPIN), nil
+		}}))
+		c.commands()
+		_, err := key.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionPersistentCredentialManagement})
+		if sent := c.commands(); !errors.Is(err, ctap2.ErrUnsupported) || len(sent) != 0 {
+			t.Errorf("%s: %v, sent %x", name, err, sent)
+		}
+	}
+}
+
+// Some keys that hold nothing list a relying party of zeros and no number: they
+// are asked how many credentials there are.
+func TestQuirk41EmptyStoreWithoutTotal(t *testing.T) {
+	for name, test := range map[string]struct {
+		metadata []byte
+		want     error
+		options  []ctap2.Option
+		sent     int
+	}{
+		"none":             {ok(t, members{1: 0, 2: 50}), nil, nil, 2},
+		"says it as error": {[]byte{byte(ctap2.ErrNoCredentials)}, nil, nil, 2},
+		"some":             {ok(t, members{1: 3, 2: 47}), ctap2.ErrMalformed, nil, 2},
+		"does not say":     {ok(t, members{2: 47}), ctap2.ErrMalformed, nil, 2},
+		"fails":            {[]byte{byte(ctap2.ErrOther)}, ctap2.ErrOther, nil, 2},
+		"strict":           {ok(t, members{1: 0, 2: 50}), ctap2.ErrMalformed, []ctap2.Option{ctap2.WithStrictCBOR()}, 1},
+	} {
+		c, _ := managed(t)
+		c.on(ctap.CmdCredentialManagement, func(m []byte) []byte {
+			if m[3] == ctap.CredMgmtGetCredsMetadata {
+				return bytes.Clone(test.metadata)
+			}
+			return ok(t, members{3: map[string]any{"id": "", "name": ""}, 4: make([]byte, 32)})
+		})
+		key := open(t, c, test.options...)
+		c.commands()
+		list, err := key.EnumerateCredentials(t.Context(), &ctap2.EnumerateCredentialsRequest{Token: anyToken()})
+		if !errors.Is(err, test.want) || len(list) != 0 || len(c.commands()) != test.sent {
+			t.Errorf("%s: %v, %v", name, list, err)
+		}
+	}
+	c, _ := managed(t)
+	c.on(ctap.CmdCredentialManagement, func([]byte) []byte { return []byte{byte(ctap2.ErrNoCredentials)} })
+	if _, err := open(t, c).GetCredsMetadata(t.Context(), anyToken()); !errors.Is(err, ctap2.ErrNoCredentials) {
+		t.Error(err)
+	}
+}
+
+// storedReply is a credential as a key lists it, with a key for large blobs.
+func storedReply(t *testing.T, total int) members {
+	t.Helper()
+	public, err := cose.NewKey(cose.ES256, &newSoftKey(t).private.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return members{6: map[string]any{"id": []byte{1}}, 7: map[string]any{"id": []byte{2}, "type": "public-key"},
+		8: public, 9: total, 11: blobKey(0x77)}
+}
+
+// What a key claims to list is bounded as a whole, not for each relying party.
+func TestEnumerateCredentialsBound(t *testing.T) {
+	const each = 1<<13 + 1
+	reply, sent := ok(t, storedReply(t, each)), 0
+	answer := func(m []byte) []byte {
+		if m[3] <= ctap.CredMgmtEnumerateRPsGetNextRP {
+			return ok(t, members{3: map[string]any{"id": "a"}, 4: make([]byte, 32), 5: 2})
+		}
+		sent++
+		return bytes.Clone(reply)
+	}
+	c, _ := managed(t)
+	c.on(ctap.CmdCredentialManagement, answer)
+	list, err := open(t, c).EnumerateCredentials(t.Context(), &ctap2.EnumerateCredentialsRequest{Token: anyToken()})
+	if !errors.Is(err, ctap2.ErrMalformed) || list != nil || sent != each+1 {
+		t.Errorf("%d, %v, after %d", len(list), err, sent)
+	}
+	s := newStore(t, pin.Two)
+	s.on(ctap.CmdCredentialManagement, answer)
+	sent = 0
+	if _, err := open(t, s, anyPIN()).CollectLargeBlobs(t.Context(), nil); !errors.Is(err, ctap2.ErrMalformed) || sent != each+1 {
+		t.Errorf("to collect large blobs: %v, after %d", err, sent)
+	}
+}
+
+// No largeBlobKey stays behind in a reply that is refused.
+func TestEnumerateCredentialsWipesRefused(t *testing.T) {
+	for name, change := range map[string]func(members){
+		"wrong type behind it": func(m members) { m[12] = 1 },
+		"wrong length":         func(m members) { m[11] = blobKey(0x77)[1:] },
+		"no user":              func(m members) { delete(m, 6) },
+		"no total":             func(m members) { delete(m, 9) },
+		"absurd total":         func(m members) { m[9] = 1 << 20 },
+	} {
+		c, _ := managed(t)
+		m := storedReply(t, 1)
+		change(m)
+		reply := ok(t, m)
+		c.on(ctap.CmdCredentialManagement, func([]byte) []byte { return reply })
+		_, err := open(t, c).EnumerateCredentials(t.Context(), &ctap2.EnumerateCredentialsRequest{RPID: "x", Token: anyToken()})
+		if !errors.Is(err, ctap2.ErrMalformed) || bytes.Contains(reply, blobKey(0x77)[1:]) {
+			t.Errorf("%s: %v, reply %x", name, err, reply)
+		}
+	}
+}
+
+// A token that another program has killed in the middle of a list: the list is
+// begun anew under a token of a new key agreement, and nothing of the first is
+// in it or stays behind.
+func TestEnumerateCredentialsAnew(t *testing.T) {
+	c, issuer := managed(t)
+	m := storedReply(t, 1)
+	var replies [][]byte
+	begins := 0
+	c.on(ctap.CmdCredentialManagement, func(message []byte) []byte {
+		switch message[3] {
+		case ctap.CredMgmtEnumerateRPsBegin:
+			return ok(t, members{3: map[string]any{"id": "a"}, 4: make([]byte, 32), 5: 2})
+		case ctap.CredMgmtEnumerateRPsGetNextRP:
+			return ok(t, members{3: map[string]any{"id": "b"}, 4: bytes.Repeat([]byte{1}, 32)})
+		}
+		if begins++; begins == 2 {
+			return []byte{byte(ctap2.ErrPINAuthInvalid)}
+		}
+		replies = append(replies, ok(t, m))
+		return replies[len(replies)-1]
+	})
+	key := open(t, c, anyPIN())
+	c.commands()
+	list, err := key.EnumerateCredentials(t.Context(), nil)
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%d, %v", len(list), err)
+	}
+	if sent := c.commands(); !bytes.Equal(sent, raw(t, "0606 0a0a0a0a 0606 0a0a0a0a")) {
+		t.Errorf("sent %x", sent)
+	}
+	issuer.expect(ctap.PermissionCredentialManagement, ctap.PermissionCredentialManagement)
+	for i, reply := range replies {
+		if got := bytes.Contains(reply, blobKey(0x77)); got != (i > 0) {
+			t.Errorf("the largeBlobKey is in reply %d: %v", i, got)
+		}
+	}
+	for _, s := range list {
+		s.LargeBlobKey.Wipe()
+	}
+}
+
+// The token for the list of one relying party is good for no other.
+func TestEnumerateCredentialsTokenIsBound(t *testing.T) {
+	for rpID, bound := range map[string]bool{"example.com": true, "": false} {
+		c, _ := managed(t)
+		c.on(ctap.CmdCredentialManagement, func([]byte) []byte { return []byte{byte(ctap2.ErrNoCredentials)} })
+		key := open(t, c, anyPIN())
+		if _, err := key.EnumerateCredentials(t.Context(), &ctap2.EnumerateCredentialsRequest{RPID: rpID}); err != nil {
+			t.Error(err)
+		}
+		request := c.messages[len(c.messages)-2] // before the one that lists
+		if got := bytes.Contains(request, raw(t, "0a6b 6578616d706c652e636f6d")); request[0] != ctap.CmdClientPIN || got != bound {
+			t.Errorf("RP ID %q: token asked for with %x", rpID, request)
+		}
+	}
 }

@@ -47,6 +47,7 @@ func (x *ExtensionContext) Info() *Info { return x.c.info }
 // that this command has agreed on already, and the platform's public key that
 // belongs to it. It must not be wiped.
 func (x *ExtensionContext) SharedSecret() (*pin.SharedSecret, *cose.Key, error) {
+	x.c.lent = true
 	return x.c.sharedSecret()
 }
 

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/tapstone/fido/cose"
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/ctap2/virtual"
+	"github.com/tapstone/fido/internal/cbor"
+	"github.com/tapstone/fido/internal/ctap"
+	"github.com/tapstone/fido/pin"
 )
 
 func TestCredBlob(t *testing.T) {
@@ -115,6 +119,117 @@ func TestThirdPartyPayment(t *testing.T) {
 		list, err := d.EnumerateCredentials(t.Context(), nil)
 		if err != nil || len(list) != 1 || list[0].ThirdPartyPayment != pays {
 			t.Errorf("%+v, %v", list, err)
+		}
+	}
+}
+
+// secretive is a canned key with hmac-secret that answers with an output of the
+// test's choice, encrypted if there is a key to do so.
+func secretive(t *testing.T, p pin.Protocol, extensions []string, plain []byte) (c *canned, input *map[int]cbor.RawMessage) {
+	t.Helper()
+	info := basicInfo()
+	info[2], info[6] = extensions, []int{int(p)}
+	c = newCanned(t, info)
+	agreement, err := pin.NewKeyAgreement(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.on(ctap.CmdClientPIN, func([]byte) []byte { return ok(t, members{1: agreement.PublicKey()}) })
+	s := newSoftKey(t)
+	input = new(map[int]cbor.RawMessage)
+	c.on(ctap.CmdGetAssertion, func(message []byte) []byte {
+		var request struct {
+			Extensions map[string]cbor.RawMessage `cbor:"4,keyasint"`
+		}
+		if err := cbor.Unmarshal(message[1:], &request); err != nil {
+			t.Error(err)
+		}
+		output := plain
+		if encoded, sent := request.Extensions["hmac-secret"]; sent {
+			*input = nil
+			if err := cbor.Unmarshal(encoded, input); err != nil {
+				t.Fatal(err)
+			}
+			peer, err := cose.ParseKey((*input)[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			shared, err := agreement.Decapsulate(peer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if output, err = shared.Encrypt(plain); err != nil {
+				t.Fatal(err)
+			}
+		}
+		outputs, err := cbor.Marshal(map[string][]byte{"hmac-secret": output})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok(t, members{1: map[string]any{"id": s.id, "type": "public-key"}, 2: s.authData(t, "example.com", 0x81, false, outputs), 3: []byte{1}})
+	})
+	return c, input
+}
+
+// A hostile output of another length is no secret, nor is one that nobody asked
+// for; and a key of CTAP 2.0 is not sent the number of a protocol.
+func TestHMACSecretReplies(t *testing.T) {
+	for _, p := range []pin.Protocol{pin.One, pin.Two} {
+		for _, listed := range []bool{true, false} {
+			for _, n := range []int{0, 16, 32, 48, 64, 96} {
+				extensions := []string{"hmac-secret"}
+				if !listed {
+					extensions = []string{"x"}
+				}
+				c, input := secretive(t, p, extensions, make([]byte, n))
+				request := signIn()
+				request.Extensions = []ctap2.Extension{ctap2.HMACSecret(make([]byte, 32))}
+				accounts, err := open(t, c).GetAssertion(t.Context(), request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				o, err := ctap2.Output[*ctap2.HMACSecretOutput](accounts[0].Extensions)
+				if good := listed && n == 32; good != (err == nil) || good != (o != nil) || !good && !errors.Is(err, ctap2.ErrMalformed) {
+					t.Errorf("%v, listed %v, %d bytes: %v", p, listed, n, err)
+				}
+				if _, numbered := (*input)[4]; listed && numbered != (p != pin.One) {
+					t.Errorf("%v: sent %v", p, *input)
+				}
+			}
+		}
+	}
+}
+
+// What a key does not list, or has no use for in an assertion, is not sent.
+func TestExtensionsAreSentWhereTheyBelong(t *testing.T) {
+	names := []string{"minPinLength", "pinComplexityPolicy", "thirdPartyPayment"}
+	extensions := []ctap2.Extension{ctap2.MinPINLength(), ctap2.PINComplexityPolicy(), ctap2.ThirdPartyPayment()}
+	for _, listed := range []bool{true, false} {
+		info := basicInfo()
+		if listed {
+			info[2] = names
+		}
+		c := newCanned(t, info)
+		for _, command := range []byte{ctap.CmdMakeCredential, ctap.CmdGetAssertion} {
+			c.on(command, func([]byte) []byte { return []byte{byte(ctap2.ErrOther)} })
+		}
+		key := open(t, c)
+		register, assert := registration(), signIn()
+		register.Extensions, assert.Extensions = extensions, extensions
+		if _, err := key.MakeCredential(t.Context(), register); !errors.Is(err, ctap2.ErrOther) {
+			t.Error(err)
+		}
+		if _, err := key.GetAssertion(t.Context(), assert); !errors.Is(err, ctap2.ErrOther) {
+			t.Error(err)
+		}
+		for i, name := range names {
+			for j, command := range []byte{ctap.CmdMakeCredential, ctap.CmdGetAssertion} {
+				m := c.messages[1+j]
+				want := listed && (command == ctap.CmdMakeCredential || i == 2)
+				if got := bytes.Contains(m, []byte(name)); m[0] != command || got != want {
+					t.Errorf("listed %v, command %#02x: %s is sent: %v", listed, command, name, got)
+				}
+			}
 		}
 	}
 }

@@ -55,15 +55,18 @@ type Info struct {
 	EncCredStoreState                []byte            // 0x1E, 32 bytes, fresh at each getInfo; see CredStoreState
 	AuthenticatorConfigCommands      []uint64          // 0x1F; nil: not said
 
-	// Unknown holds members that this package does not know, encoded, by key.
+	// Unknown holds members that this package does not know, encoded, by key; and
+	// those that nothing is decided by (0x12, 0x13, 0x1C) where they are not of
+	// the type that they should be, unless WithStrictCBOR refuses them.
 	Unknown map[int64][]byte
 	// Raw is the reply as it came, CBOR.
 	Raw []byte
 }
 
 // Identifier returns what tells this key from every other of its model until it
-// is reset (§6.4, encIdentifier, CTAP 2.2). It takes a token with permission
-// pcmr, and returns ErrUnsupported if the key does not have the member. With
+// is reset (§6.4, encIdentifier, CTAP 2.2). It refuses a token without permission
+// pcmr with ErrInvalidRequest, and returns ErrUnsupported if the key does not
+// have the member. With
 // another key's token, or one from before a reset or another PIN, the result is
 // another one each time.
 func (i *Info) Identifier(persistent *Token) ([16]byte, error) {
@@ -86,6 +89,8 @@ func (t *Token) open(member string, sealed []byte) (plain [aes.BlockSize]byte, e
 		return plain, invalid("no token")
 	case t.secret.Len() == 0:
 		return plain, invalid("the token was wiped")
+	case t.permissions&PermissionPersistentCredentialManagement == 0:
+		return plain, invalid("a token with permission %v", t.permissions)
 	case sealed == nil:
 		return plain, fmt.Errorf("ctap2: %s: %w", member, ErrUnsupported)
 	case len(sealed) != 2*aes.BlockSize:
@@ -202,9 +207,10 @@ func (a *Authenticator) GetInfo(ctx context.Context) (*Info, error) {
 }
 
 // CurrentInfo returns the Info, which it fetches anew only where something was
-// done through this Authenticator that changes it, such as setting a PIN or
-// making a discoverable credential. What other programs did it does not see:
-// GetInfo does.
+// done through this Authenticator that changes what the key can do or holds,
+// such as setting a PIN or making a discoverable credential. What other programs
+// did it does not see, nor what changes with each user verification
+// (UVCountSinceLastPINEntry): GetInfo does.
 func (a *Authenticator) CurrentInfo(ctx context.Context) (*Info, error) {
 	c, err := a.beginInformed(ctx)
 	if err != nil {
@@ -237,6 +243,12 @@ func parseInfo(reply []byte, rules cbor.Rules) (*Info, error) {
 	info := &Info{Raw: reply}
 	d := cbor.NewCursor(reply, rules)
 	count := func() int { return int(min(d.Uint(), math.MaxInt32)) }
+	keep := func(key int64, item []byte) {
+		if info.Unknown == nil {
+			info.Unknown = make(map[int64][]byte)
+		}
+		info.Unknown[key] = item
+	}
 	var versions, aaguid bool
 	for key := range d.IntMap() {
 		switch key {
@@ -285,14 +297,16 @@ func parseInfo(reply []byte, rules cbor.Rules) (*Info, error) {
 			info.MaxRPIDsForSetMinPINLength = count()
 		case 0x11:
 			info.PreferredPlatformUVAttempts = count()
-		case 0x12:
-			info.UVModality = UVModality(d.UintMax(math.MaxUint32))
-		case 0x13:
-			info.Certifications = make(map[string]uint64, d.Len())
-			for name := range d.TextMap() {
-				if d.IsUint() {
-					info.Certifications[cbor.String(name)] = d.Uint()
+		case 0x12, 0x13, 0x1C: // nothing is decided by them
+			item := d.Raw()
+			if d.Err() != nil {
+				break
+			}
+			if err := info.describe(key, item, rules); err != nil {
+				if rules != cbor.Lenient {
+					return nil, err
 				}
+				keep(key, item)
 			}
 		case 0x14:
 			n := count()
@@ -313,8 +327,6 @@ func parseInfo(reply []byte, rules cbor.Rules) (*Info, error) {
 		case 0x1B:
 			b := d.Bool()
 			info.PINComplexityPolicy = &b
-		case 0x1C:
-			info.PINComplexityPolicyURL = strings.ToValidUTF8(string(d.Bytes()), "\uFFFD")
 		case 0x1D:
 			info.MaxPINLength = count()
 		case 0x1E:
@@ -322,10 +334,7 @@ func parseInfo(reply []byte, rules cbor.Rules) (*Info, error) {
 		case 0x1F:
 			info.AuthenticatorConfigCommands = uints(d)
 		default:
-			if info.Unknown == nil {
-				info.Unknown = make(map[int64][]byte)
-			}
-			info.Unknown[key] = d.Raw()
+			keep(key, d.Raw())
 		}
 	}
 	switch {
@@ -337,6 +346,31 @@ func parseInfo(reply []byte, rules cbor.Rules) (*Info, error) {
 		return nil, noMember("aaguid")
 	}
 	return info, nil
+}
+
+// describe reads a member that is for people alone.
+func (i *Info) describe(key int64, item []byte, rules cbor.Rules) error {
+	d := cbor.NewCursor(item, rules)
+	switch key {
+	case 0x12:
+		i.UVModality = UVModality(d.UintMax(math.MaxUint32))
+	case 0x13:
+		certifications := make(map[string]uint64, d.Len())
+		for name := range d.TextMap() {
+			if d.IsUint() {
+				certifications[cbor.String(name)] = d.Uint()
+			}
+		}
+		if d.Err() == nil {
+			i.Certifications = certifications
+		}
+	case 0x1C:
+		i.PINComplexityPolicyURL = strings.ToValidUTF8(string(d.Bytes()), "\uFFFD")
+	}
+	if d.Err() != nil {
+		return fmt.Errorf("member %#02x: %w", key, d.Err())
+	}
+	return nil
 }
 
 func texts(d *cbor.Cursor) []string {

@@ -130,10 +130,13 @@ func (e largeBlobWrite) Input(c *ExtensionContext) (any, error) {
 	if !c.Info().HasExtension(e.Identifier()) {
 		return nil, nil
 	}
-	return struct {
+	compressed := deflate(e.data)
+	defer clear(compressed)
+	encoded, err := cbor.Marshal(struct {
 		Write        []byte `cbor:"write"`
 		OriginalSize int    `cbor:"originalSize"`
-	}{deflate(e.data), len(e.data)}, nil
+	}{compressed, len(e.data)})
+	return cbor.RawMessage(encoded), err
 }
 
 func (largeBlobWrite) Output(_ *ExtensionContext, output []byte) (any, error) {

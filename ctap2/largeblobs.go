@@ -367,9 +367,10 @@ func (a *Authenticator) WriteLargeBlobArray(ctx context.Context, r *WriteLargeBl
 }
 
 // CollectLargeBlobs removes from the array what none of the key's discoverable
-// credentials opens (§6.10.7): the blobs of credentials that were deleted, and
-// what is not a large-blob map. It returns how many elements that were. Without
-// a token, which may be nil, one with permissions cm and lbw is obtained.
+// credentials opens (§6.10.7): the blobs of credentials that were deleted. What
+// is not a large-blob map may be another program's, and stays. It returns how
+// many elements it removed. Without a token, which may be nil, one with
+// permissions cm and lbw is obtained.
 //
 // It returns ErrUnsupported if the key cannot list the keys of its credentials:
 // not with the preview of credential management. Otherwise it returns what
@@ -397,7 +398,7 @@ func (a *Authenticator) CollectLargeBlobs(ctx context.Context, token *Token) (re
 			if c.ctx.Err() != nil {
 				return fmt.Errorf("ctap2: %w", context.Cause(c.ctx))
 			}
-			if slices.ContainsFunc(keys, blobs[i].opens) {
+			if blobs[i].Nonce == nil || slices.ContainsFunc(keys, blobs[i].opens) {
 				kept = append(kept, blobs[i])
 			}
 		}
@@ -421,11 +422,13 @@ func (c *ceremony) largeBlobCiphers(t *Token) ([]cipher.AEAD, error) {
 		return nil, err
 	}
 	var ciphers []cipher.AEAD
+	left := maxStored
 	for _, rp := range parties {
-		credentials, err := c.enumerateCredentials(rp, t)
+		credentials, err := c.enumerateCredentials(rp, t, left)
 		if err != nil {
 			return nil, err
 		}
+		left -= len(credentials)
 		for _, s := range credentials {
 			if s.LargeBlobKey.Len() == 0 {
 				continue

@@ -604,3 +604,16 @@ func ExampleRecord() {
 	// ctap2: reply to authenticatorMakeCredential: malformed CBOR: authenticator data for another RP ID
 	// ctap2: reply to authenticatorMakeCredential: malformed CBOR: authenticator data for another RP ID
 }
+
+// A card's reset is played as what it was.
+func TestRecordReset(t *testing.T) {
+	var recording bytes.Buffer
+	message := []byte{0x0B} // selection
+	_, err := ctap2.Record(&lone{err: fmt.Errorf("nfc: %w", ctap2.ErrReset)}, &recording).Exchange(t.Context(), message, nil)
+	if !errors.Is(err, ctap2.ErrReset) {
+		t.Fatal(err)
+	}
+	if _, err := play(t, recording.String()).Exchange(t.Context(), message, nil); !errors.Is(err, ctap2.ErrReset) {
+		t.Errorf("%v, of %q", err, recording.String())
+	}
+}

@@ -1,6 +1,7 @@
 package ctap2_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -522,5 +523,70 @@ func TestQuirk42OnlyNoCredentials(t *testing.T) {
 	}
 	if n := len(c.messages); n != 2 {
 		t.Errorf("%d messages: went on after an error", n)
+	}
+}
+
+// Members of getInfo that nothing is decided by cost nobody their key, whatever
+// is in them.
+func TestQuirk23MembersForPeople(t *testing.T) {
+	for name, spoiled := range map[int64]any{0x12: uint64(1) << 32, 0x13: []string{"FIDO"}, 0x1C: "https://example.com"} {
+		info := basicInfo()
+		info[0x12], info[0x13], info[0x1C] = 2, map[string]int{"FIDO": 3}, []byte("https://example.org")
+		info[0x1D] = 50 // read behind it
+		info[int(name)] = spoiled
+		got := open(t, newCanned(t, info)).Info()
+		if got.MaxPINLength != 50 || (got.UVModality == 0) != (name == 0x12) || (got.Certifications == nil) != (name == 0x13) ||
+			(got.PINComplexityPolicyURL == "") != (name == 0x1C) {
+			t.Errorf("member %#x: %+v", name, got)
+		}
+		if want := ok(t, spoiled)[1:]; len(got.Unknown) != 1 || !bytes.Equal(got.Unknown[name], want) {
+			t.Errorf("member %#x is kept as %x, want %x", name, got.Unknown, want)
+		}
+		if _, err := ctap2.Open(t.Context(), newCanned(t, info), ctap2.WithStrictCBOR()); !errors.Is(err, ctap2.ErrMalformed) {
+			t.Errorf("member %#x, strictly: %v", name, err)
+		}
+	}
+}
+
+// lateOutput counts how often an output is read.
+type lateOutput struct{ read *int }
+
+func (lateOutput) Identifier() string                         { return "x" }
+func (lateOutput) Input(*ctap2.ExtensionContext) (any, error) { return true, nil }
+func (o lateOutput) Output(*ctap2.ExtensionContext, []byte) (any, error) {
+	*o.read++
+	return nil, nil
+}
+
+// Outputs, which may be secrets, are read when all assertions are what was asked
+// for, not before.
+func TestOutputsAreReadLast(t *testing.T) {
+	for verified, want := range map[bool]int{false: 0, true: 2} {
+		info := basicInfo()
+		info[4] = map[string]bool{"uv": true}
+		c := newCanned(t, info)
+		s := newSoftKey(t)
+		n := 0
+		reply := func([]byte) []byte {
+			flags := byte(0x85)
+			if n++; n == 2 && !verified {
+				flags = 0x81
+			}
+			m := members{1: map[string]any{"id": []byte{byte(n)}, "type": "public-key"},
+				2: s.authData(t, "example.com", flags, false, raw(t, "a1 6178 01")), 3: []byte{1}}
+			if n == 1 {
+				m[5] = 2
+			}
+			return ok(t, m)
+		}
+		c.on(0x02, reply)
+		c.on(0x08, reply)
+		read := 0
+		request := signIn()
+		request.UserVerification = ctap2.Required
+		request.Extensions = []ctap2.Extension{lateOutput{&read}}
+		if _, err := open(t, c).GetAssertion(t.Context(), request); (err == nil) != verified || read != want {
+			t.Errorf("second one verified: %v: %v, %d outputs read", verified, err, read)
+		}
 	}
 }

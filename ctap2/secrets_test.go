@@ -180,3 +180,51 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		t.Error("nothing was printed")
 	}
 }
+
+// A token that a command obtained is wiped behind it, whether the key took it or
+// not: the two of a command that was repeated, and the one of an enrollment.
+func TestObtainedTokensAreWiped(t *testing.T) {
+	soft, err := virtual.New(virtual.Config{PIN: "271828"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer soft.Close()
+	key, err := Open(t.Context(), soft, WithInteraction(Interaction{
+		PIN: func(context.Context, PINRequest) (pin.Secret, error) { return pin.FromString("271828"), nil },
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer key.Close()
+	c, err := key.beginInformed(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.end()
+	var tokens []*Token
+	var secrets []*pin.SharedSecret
+	err = c.authorized(PermissionCredentialManagement, "", nil, func(token *Token) error {
+		if tokens, secrets = append(tokens, token), append(secrets, c.secret); token.secret.Len() == 0 {
+			t.Error("wiped before it was used")
+		}
+		return &Error{Status: ErrPINAuthInvalid}
+	})
+	if !errors.Is(err, ErrPINAuthInvalid) || len(tokens) != 2 || secrets[0] == secrets[1] {
+		t.Fatalf("%v, %d tokens, from one key agreement: %v", err, len(tokens), secrets[0] == secrets[1])
+	}
+	for i, token := range tokens {
+		if token.secret.Len() != 0 {
+			t.Errorf("token %d stays", i)
+		}
+	}
+
+	held := NewToken(pin.Two, pin.NewSecret(make([]byte, 32)), PermissionCredentialManagement, "")
+	runs := 0
+	err = c.authorized(PermissionCredentialManagement, "", held, func(*Token) error {
+		runs++
+		return &Error{Status: ErrPINAuthInvalid}
+	})
+	if !errors.Is(err, ErrPINAuthInvalid) || runs != 1 || held.secret.Len() == 0 {
+		t.Errorf("the caller's token: %v, %d runs, %d bytes left", err, runs, held.secret.Len())
+	}
+}

@@ -1,6 +1,7 @@
 package ctap2_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,8 @@ import (
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/ctap2/virtual"
 	"github.com/tapstone/fido/hid"
+	"github.com/tapstone/fido/internal/ctap"
+	"github.com/tapstone/fido/pin"
 )
 
 // A touch means "this one", on keys of every age.
@@ -172,5 +175,35 @@ func TestQuirk09NotCTAP2(t *testing.T) {
 	defer device.Close()
 	if _, err := ctap2.Open(t.Context(), device); !errors.Is(err, ctap2.ErrUnsupported) {
 		t.Errorf("bits that deny CTAP2: %v", err)
+	}
+}
+
+// A reset takes the PIN with it: it is not remembered any longer.
+func TestResetForgetsThePIN(t *testing.T) {
+	info := basicInfo()
+	info[4], info[6] = map[string]bool{"clientPin": true, "pinUvAuthToken": true}, []int{2}
+	c := newCanned(t, info)
+	withTokens(t, c, pin.Two)
+	c.on(ctap.CmdReset, func([]byte) []byte { return []byte{0} })
+	asked := 0
+	key := open(t, c, ctap2.WithInteraction(ctap2.Interaction{PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) {
+		asked++
+		return pin.FromString(benchPIN), nil
+	}}))
+	for i, reset := range []bool{false, true, false} {
+		if reset {
+			if err := key.Reset(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		for range 2 {
+			if _, err := key.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionBioEnrollment}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if want := 1 + i/2; asked != want {
+			t.Errorf("asked %d times, want %d", asked, want)
+		}
 	}
 }

@@ -894,3 +894,31 @@ func ExampleTrace() {
 	// Output:
 	// level=DEBUG msg=exchange command=authenticatorClientPIN subcommand=getPINRetries request="{1 /pinUvAuthProtocol/: 2, 2 /subCommand/: 1 /getPINRetries/}" status=OK reply="{3 /pinRetries/: 8, 4 /powerCycleState/: false}"
 }
+
+// Authenticator data in chunks, which CTAP2 does not allow and a key may send,
+// hides its secrets from a trace and a recording as in one piece.
+func TestChunkedAuthDataIsHidden(t *testing.T) {
+	secret := []byte("SECRETSECRETSECRETSECRETSECRET!!")
+	outputs := append(raw(t, "a1 68 63726564426c6f62 5820"), secret...)
+	auth := newSoftKey(t).authData(t, "example.com", 0x81, false, outputs)
+	for _, cut := range []int{10, 37, len(auth) - 40, len(auth) - 16} {
+		reply := slices.Concat(raw(t, "00 a1 02 5f 58"), []byte{byte(cut)}, auth[:cut], []byte{0x58, byte(len(auth) - cut)}, auth[cut:], []byte{0xFF})
+		var recording, log bytes.Buffer
+		logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		if _, err := ctap2.Trace(ctap2.Record(&lone{reply: reply}, &recording), logger).Exchange(t.Context(), []byte{0x02, 0xA0}, nil); err != nil {
+			t.Fatal(err)
+		}
+		for where, text := range map[string]string{"trace": log.String(), "recording": recording.String()} {
+			for form, piece := range forms(secret[:8]) {
+				if strings.Contains(text, piece) {
+					t.Errorf("cut at %d: the secret is in the %s, %s: %s", cut, where, form, text)
+				}
+			}
+			for form, piece := range forms(secret[24:]) {
+				if strings.Contains(text, piece) {
+					t.Errorf("cut at %d: the end of the secret is in the %s, %s: %s", cut, where, form, text)
+				}
+			}
+		}
+	}
+}

@@ -350,3 +350,64 @@ func FuzzU2F(f *testing.F) {
 		}
 	})
 }
+
+// What U2F cannot do is refused before anything is sent, and an extension that
+// is wrong, or required, is not passed over in silence.
+func TestU2FRefusals(t *testing.T) {
+	old := newOldKey(t)
+	key := open(t, old)
+	credential, err := key.MakeCredential(t.Context(), registration())
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.heard = nil
+	for name, test := range map[string]struct {
+		token      *ctap2.Token
+		extensions []ctap2.Extension
+		want       error
+	}{
+		"token":                {anyToken(), nil, ctap2.ErrUnsupportedOption},
+		"required":             {nil, []ctap2.Extension{ctap2.LargeBlobSupport(true)}, ctap2.ErrUnsupported},
+		"wrong":                {nil, []ctap2.Extension{ctap2.CredProtect(99)}, ctap2.ErrInvalidRequest},
+		"wrong among the good": {nil, []ctap2.Extension{ctap2.MinPINLength(), ctap2.HMACSecretMC()}, ctap2.ErrInvalidRequest},
+	} {
+		register := registration()
+		register.Token, register.Extensions = test.token, test.extensions
+		if c, err := key.MakeCredential(t.Context(), register); !errors.Is(err, test.want) || c != nil {
+			t.Errorf("%s: registered %v, %v", name, c, err)
+		}
+	}
+	for name, test := range map[string]struct {
+		token      *ctap2.Token
+		extensions []ctap2.Extension
+		want       error
+	}{
+		"token": {anyToken(), nil, ctap2.ErrUnsupportedOption},
+		"wrong": {nil, []ctap2.Extension{ctap2.HMACSecret()}, ctap2.ErrInvalidRequest},
+	} {
+		request := signIn()
+		allow(credential.ID)(request)
+		request.Token, request.Extensions = test.token, test.extensions
+		if a, err := key.GetAssertion(t.Context(), request); !errors.Is(err, test.want) || a != nil {
+			t.Errorf("%s: signed in %v, %v", name, a, err)
+		}
+	}
+	if len(old.heard) != 0 {
+		t.Errorf("sent %x", old.heard)
+	}
+}
+
+// Bits next to user presence, which U2F keeps for later, are no flags of
+// CTAP2: some would have the rest read as attested credential data.
+func TestU2FReservedBits(t *testing.T) {
+	for presence, want := range map[byte]ctap2.Flags{0x01: ctap2.FlagUserPresent, 0xFF: ctap2.FlagUserPresent, 0xC4: 0} {
+		s := &u2fScript{reply: append([]byte{presence, 0, 0, 0, 7}, 0x30, 0x90, 0x00)}
+		request := signIn()
+		request.Silent = true
+		allow([]byte("id"))(request)
+		accounts, err := open(t, s).GetAssertion(t.Context(), request)
+		if err != nil || accounts[0].AuthData.Flags != want || accounts[0].AuthData.SignCount != 7 {
+			t.Errorf("%#02x: %+v, %v", presence, accounts, err)
+		}
+	}
+}

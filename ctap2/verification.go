@@ -147,6 +147,8 @@ func (c *ceremony) authorized(permissions Permission, rpID string, held *Token, 
 func (c *ceremony) perform(v *verification, permissions Permission, rpID string, run func(*verification) error) error {
 	attempts := c.info.uvAttempts()
 	refreshed := false
+	// What the caller's token refers to is nothing that was agreed here.
+	agreed := func() bool { return c.secret != nil && (!v.held || c.lent) }
 	for {
 		err := run(v)
 		// A key whose built-in verification is blocked asks for the PIN with
@@ -172,7 +174,7 @@ func (c *ceremony) perform(v *verification, permissions Permission, rpID string,
 				return err
 			}
 			*v = verification{token: t}
-		case !refreshed && (errors.Is(err, ErrPINAuthInvalid) && c.secret != nil || errors.Is(err, ErrReset) && !v.held):
+		case !refreshed && (errors.Is(err, ErrPINAuthInvalid) && agreed() || errors.Is(err, ErrReset) && !v.held):
 			refreshed = true
 			c.forgetSecret()
 			if v.token != nil && !v.held {

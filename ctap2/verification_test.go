@@ -716,3 +716,71 @@ func TestNoPromptToFallBackOn(t *testing.T) {
 		}
 	}
 }
+
+// The Info that Token decides by is doubted, too.
+func TestTokenDoubtsTheInfo(t *testing.T) {
+	for name, change := range map[string]func(info members, late bool){
+		"a PIN was set":     func(info members, late bool) { info[4] = map[string]bool{"clientPin": late, "pinUvAuthToken": true} },
+		"a PIN was changed": func(info members, late bool) { info[12] = !late },
+	} {
+		info := basicInfo()
+		info[4], info[6] = map[string]bool{"clientPin": true, "pinUvAuthToken": true}, []int{2}
+		change(info, false)
+		c := newCanned(t, info)
+		withTokens(t, c, pin.Two)
+		key := open(t, c, anyPIN())
+		c.commands()
+		for _, late := range []bool{false, true, true} { // another program
+			change(info, late)
+			_, err := key.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionCredentialManagement})
+			if (err == nil) != late {
+				t.Errorf("%s: %v: %v", name, late, err)
+			}
+		}
+		if sent := c.commands(); !bytes.Equal(sent, raw(t, "04 040606 0606")) {
+			t.Errorf("%s: sent %x", name, sent)
+		}
+	}
+}
+
+// PIN_AUTH_INVALID under the caller's token is no reason to try again, which
+// some keys count, unless an extension used what was agreed with the key.
+func TestHeldTokenIsTriedOnce(t *testing.T) {
+	for name, test := range map[string]struct {
+		extensions []ctap2.Extension
+		sent       string
+	}{
+		"nothing agreed":     {nil, "02"},
+		"a secret in use":    {[]ctap2.Extension{ctap2.HMACSecret(make([]byte, 32))}, "0602 0602"},
+		"none in use by any": {[]ctap2.Extension{ctap2.LargeBlobKey()}, "02"},
+	} {
+		info := basicInfo()
+		info[2], info[4], info[6] = []string{"hmac-secret", "largeBlobKey"}, map[string]bool{"clientPin": true, "pinUvAuthToken": true}, []int{2}
+		c := newCanned(t, info)
+		withTokens(t, c, pin.Two)
+		c.on(ctap.CmdGetAssertion, func([]byte) []byte { return []byte{byte(ctap2.ErrPINAuthInvalid)} })
+		key := open(t, c)
+		c.commands()
+		request := signIn()
+		request.Extensions, request.Token = test.extensions, anyToken()
+		_, err := key.GetAssertion(t.Context(), request)
+		if sent := c.commands(); !errors.Is(err, ctap2.ErrPINAuthInvalid) || !bytes.Equal(sent, raw(t, test.sent)) {
+			t.Errorf("%s: %v, sent %x", name, err, sent)
+		}
+	}
+
+	// Within a command that obtained the token itself, key agreement included.
+	s := newStore(t, pin.Two)
+	newAssertions(t, s, blobKey(1))
+	key := open(t, s, anyPIN())
+	sign := s.canned.replies[ctap.CmdGetAssertion]
+	s.on(ctap.CmdGetAssertion, func(m []byte) []byte {
+		s.on(ctap.CmdGetAssertion, sign)
+		return []byte{byte(ctap2.ErrPINAuthInvalid)}
+	})
+	s.commands()
+	err := key.PutLargeBlob(t.Context(), &ctap2.LargeBlobRequest{RPID: "example.com", Data: []byte("x")})
+	if sent := s.commands(); err != nil || !bytes.Equal(sent, raw(t, "060602 060602 0c0c")) {
+		t.Errorf("%v, sent %x", err, sent)
+	}
+}
