@@ -312,24 +312,36 @@ func (m *machine) watch(ctx context.Context) iter.Seq2[Event, error] {
 // another path perhaps. With gone, it waits for its removal first, as for a key
 // that is to be unplugged and plugged in again. The same key is one of the same
 // model with the same serial number; without a serial number it is one of the
-// same model, and a card is the card in the same reader.
+// same model, and a card is the card in the same reader. Other keys of the same
+// model that are attached when Again is called are not taken for it.
 func Again(ctx context.Context, key Key, gone bool) (Key, error) {
 	return thisMachine.again(ctx, key, gone)
 }
 
 func (m *machine) again(ctx context.Context, key Key, gone bool) (Key, error) {
-	if gone { // it may be gone already
-		listed, err := m.list(ctx)
-		if err != nil {
-			return Key{}, err
+	listed, err := m.list(ctx)
+	if err != nil {
+		return Key{}, err
+	}
+	there := slices.ContainsFunc(listed, func(k Key) bool { return k.same(key) && k.Name() == key.Name() })
+	gone = gone && there // it may be gone already
+	// Others of the same model may be attached beside it. One that has its serial
+	// number is it, though, unless it is where it was.
+	others := make(map[string]bool)
+	for _, k := range listed {
+		if k.same(key) && k.Name() != key.Name() && (there || k.Serial() == "") {
+			others[k.Name()] = true
 		}
-		gone = slices.ContainsFunc(listed, func(k Key) bool { return k.same(key) && k.Name() == key.Name() })
 	}
 	for e, err := range m.watch(ctx) {
 		switch {
 		case err != nil:
 			return Key{}, err
 		case !e.Key.same(key):
+		case others[e.Key.Name()]:
+			if !e.Arrived {
+				delete(others, e.Key.Name()) // whatever comes there next may be it
+			}
 		case !e.Arrived:
 			gone = gone && e.Key.Name() != key.Name()
 		case !gone:

@@ -58,8 +58,13 @@ func (p *program) blobCommand() *cobra.Command {
 		Long:  "Get writes the blob to standard output, or to --out.\n" + which,
 		Example: `  fidoctl blob get example.com
   fidoctl blob get ada@example.com --out note.txt`,
-		Args: cobra.ExactArgs(1),
+		Args: named(cobra.ExactArgs(1)),
 		RunE: p.withKey(func(ctx context.Context, key *session, args []string) (result, error) {
+			file, err := newOutFile(out)
+			if err != nil {
+				return nil, err
+			}
+			defer file.drop()
 			target, end, err := key.blobOf(ctx, args[0])
 			if err != nil {
 				return nil, err
@@ -69,13 +74,13 @@ func (p *program) blobCommand() *cobra.Command {
 			if err != nil {
 				return nil, err
 			}
-			if out != "" {
-				if err := writeFile(out, data); err != nil {
-					return nil, err
-				}
-				return wrote(data), nil
+			if file == nil {
+				return blobResult{data}, nil
 			}
-			return blobResult{data}, nil
+			if err := file.fill(data); err != nil { // reading it again does no harm
+				return nil, err
+			}
+			return wrote(data), nil
 		}),
 	}
 	get.Flags().StringVar(&out, "out", "", "the `file` to write it to")
@@ -91,10 +96,10 @@ func (p *program) blobCommand() *cobra.Command {
 		&cobra.Command{
 			Use:   "put CREDENTIAL FILE",
 			Short: "Write the blob of a credential",
-			Long:  "Put replaces the blob that the credential has, if it has one. FILE may be -, for\nstandard input.\n" + which,
+			Long:  "Put asks before it replaces the blob that the credential has, if it has one. FILE\nmay be -, for standard input.\n" + which,
 			Example: `  fidoctl blob put example.com note.txt
-  ssh-keygen -L -f id-cert.pub | fidoctl blob put example.com -`,
-			Args: cobra.ExactArgs(2),
+  ssh-keygen -L -f id-cert.pub | fidoctl blob put --yes example.com -`,
+			Args: named(cobra.ExactArgs(2)),
 			RunE: p.withKey(p.putBlob),
 		},
 		&cobra.Command{
@@ -102,7 +107,7 @@ func (p *program) blobCommand() *cobra.Command {
 			Short:   "Delete the blob of a credential",
 			Long:    which,
 			Example: "  fidoctl blob delete example.com",
-			Args:    cobra.ExactArgs(1),
+			Args:    named(cobra.ExactArgs(1)),
 			RunE:    p.withKey(p.deleteBlob),
 		},
 		&cobra.Command{
@@ -110,30 +115,58 @@ func (p *program) blobCommand() *cobra.Command {
 			Short:   "Delete blobs of credentials that are not on the key any more",
 			Example: "  fidoctl blob clean",
 			Args:    cobra.NoArgs,
-			RunE: p.withKey(func(ctx context.Context, key *session, _ []string) (result, error) {
-				if err := p.confirm(ctx, "Blobs of credentials that this key does not list will be lost. Go on?"); err != nil {
-					return nil, err
-				}
-				n, err := key.CollectLargeBlobs(ctx, nil)
-				if err != nil {
-					return nil, err
-				}
-				return done{fmt.Sprintf("Deleted %s.", count(n, "blob", "blobs"))}, nil
-			}),
+			RunE:    p.withKey(p.cleanBlobs),
 		})
 }
 
 func listBlobs(ctx context.Context, key *session, _ []string) (result, error) {
-	array, err := key.LargeBlobArray(ctx)
+	r, token, err := key.blobs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	credentials, token, err := key.credentials(ctx, "")
+	token.Wipe()
+	return *r, nil
+}
+
+// cleanBlobs says how many blobs nothing on the key opens, and deletes them.
+func (p *program) cleanBlobs(ctx context.Context, key *session, _ []string) (result, error) {
+	r, token, err := key.blobs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer wipe(token, credentials)
-	r := blobsResult{Blobs: []blobEntry{}, Other: len(array), Room: key.Info().MaxSerializedLargeBlobArray}
+	defer token.Wipe()
+	n := 0
+	if r.Other > 0 {
+		if err := p.confirm(ctx, "%s of credentials that this key does not list will be lost. Go on?", count(r.Other, "blob", "blobs")); err != nil {
+			return nil, err
+		}
+		if n, err = key.CollectLargeBlobs(ctx, token); err != nil {
+			return nil, err
+		}
+	}
+	return done{fmt.Sprintf("Deleted %s.", count(n, "blob", "blobs"))}, nil
+}
+
+// blobs finds out whose the blobs on the key are, under a token for more such
+// commands, which the caller wipes.
+func (s *session) blobs(ctx context.Context) (found *blobsResult, token *ctap2.Token, err error) {
+	array, err := s.LargeBlobArray(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	credentials, token, err := s.credentials(ctx, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		for _, c := range credentials {
+			c.LargeBlobKey.Wipe()
+		}
+		if err != nil {
+			token.Wipe()
+		}
+	}()
+	r := blobsResult{Blobs: []blobEntry{}, Other: len(array), Room: s.Info().MaxSerializedLargeBlobArray}
 	for _, c := range credentials {
 		if c.LargeBlobKey.Len() == 0 {
 			continue
@@ -144,19 +177,20 @@ func listBlobs(ctx context.Context, key *session, _ []string) (result, error) {
 				continue
 			}
 			if err != nil {
-				return nil, err
+				return nil, token, err
 			}
 			r.Blobs = append(r.Blobs, blobEntry{Site: c.RP.RP.ID, User: c.User.Name, ID: c.Credential.ID, Size: len(data)})
 			r.Other--
 			break
 		}
 	}
-	return r, nil
+	return &r, token, nil
 }
 
 // blobOf returns what to ask for the blob of the credential that the person
 // means, and a function to call in the end.
 func (s *session) blobOf(ctx context.Context, name string) (*ctap2.LargeBlobRequest, func(), error) {
+	s.p.keepsPIN = true // for the assertions that it may take
 	credentials, token, err := s.credentials(ctx, "")
 	if errors.Is(err, ctap2.ErrUnsupported) || errors.Is(err, ctap2.ErrNotSetUp) {
 		return &ctap2.LargeBlobRequest{RPID: name}, func() {}, nil
@@ -177,7 +211,7 @@ func (s *session) blobOf(ctx context.Context, name string) (*ctap2.LargeBlobRequ
 }
 
 func (p *program) putBlob(ctx context.Context, key *session, args []string) (result, error) {
-	data, err := readFile(p.in, args[1])
+	data, err := p.readFile(args[1])
 	if err != nil {
 		return nil, err
 	}
@@ -186,6 +220,18 @@ func (p *program) putBlob(ctx context.Context, key *session, args []string) (res
 		return nil, err
 	}
 	defer end()
+	if !p.yes {
+		old, err := key.GetLargeBlob(ctx, target)
+		switch {
+		case errors.Is(err, ctap2.ErrNoLargeBlob):
+		case err != nil:
+			return nil, err
+		default:
+			if err := p.confirm(ctx, "The blob of %s (%s) will be replaced. Go on?", args[0], count(len(old), "byte", "bytes")); err != nil {
+				return nil, err
+			}
+		}
+	}
 	target.Data = data
 	if err := key.PutLargeBlob(ctx, target); err != nil {
 		return nil, err

@@ -26,6 +26,9 @@ sites that --tell names may learn the length.`,
 			if err != nil || n < 1 {
 				return nil, usagef("%q is no length", args[0])
 			}
+			if info := key.Info(); n > info.MinPINLength && info.Options[ctap2.OptionClientPIN] {
+				p.err.printf("If the present PIN is shorter, it will have to be changed before it is used again.\n")
+			}
 			return p.setUpForGood(ctx, fmt.Sprintf("PINs will have %d characters or more", n), func() error {
 				return key.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{NewMinPINLength: n, MinPINLengthRPIDs: sites})
 			})

@@ -116,7 +116,7 @@ as that is the only one.`
 		Short:   "Show all about a credential",
 		Long:    which,
 		Example: "  fidoctl credentials show 3f2a9c1b\n  fidoctl credentials show ada@example.com",
-		Args:    cobra.ExactArgs(1),
+		Args:    named(cobra.ExactArgs(1)),
 		RunE: p.withKey(func(ctx context.Context, key *session, args []string) (result, error) {
 			credentials, token, err := key.credentials(ctx, "")
 			if err != nil {
@@ -136,7 +136,7 @@ as that is the only one.`
 		Long:  "Rename changes the names that are shown when signing in; the site does not learn\nof it. " + which,
 		Example: `  fidoctl credentials rename ada --user ada@example.com
   fidoctl credentials rename ada --display-name 'Ada Lovelace'`,
-		Args: cobra.ExactArgs(1),
+		Args: named(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			changed := cmd.Flags().Changed
 			if !changed("user") && !changed("display-name") {
@@ -162,7 +162,7 @@ as that is the only one.`
 		Long:  "Delete asks before it deletes credentials, and their blobs. There is no way to get\nthem back: a site has to know another way to sign in.\n" + which,
 		Example: `  fidoctl credentials delete 3f2a9c1b
   fidoctl credentials delete ada@example.com --yes`,
-		Args: cobra.MinimumNArgs(1),
+		Args: named(cobra.MinimumNArgs(1)),
 		RunE: p.withKey(p.deleteCredentials),
 	}
 	return group("credentials", "List, rename and delete what the key keeps", "  fidoctl credentials list", all, show, rename, remove)

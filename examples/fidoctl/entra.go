@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/big"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -196,9 +197,17 @@ type handout struct {
 	graphFlags
 	metadata, pins string
 	forceChange    bool
-	rows           [][]string
 	device         string // that --device names
+	devices        map[entra.Assignment]string
+	noted          *os.File // for the random PINs
 	current        *session
+	used           []usedKey
+}
+
+// A usedKey is a key that somebody has got in this run.
+type usedKey struct {
+	name         string
+	credentialID []byte // nil if it got none
 }
 
 func (p *program) entraProvisionCommand() *cobra.Command {
@@ -209,10 +218,15 @@ func (p *program) entraProvisionCommand() *cobra.Command {
 		Long: `Provision registers a key for each line of a CSV file: the user, what the key shall
 be called in Entra's lists, and, if there is a third field, which key it is, as for
 --device. It asks for the keys one after the other, sets the PIN of those that have
-none, and says of each what the key and Entra have now. FILE may be -.
+none, and says of each what the key and Entra have now. FILE may be -. No key is
+given to two users; with --yes, nobody is asked for the next one, so that each line
+of several has to say which key it is.
 
     ada@contoso.com,blue key
     bob@contoso.com,red key,26817291
+
+A random PIN is in its file before the key has it. If the key fails then, "fidoctl
+pin check" says whether the PIN is set; if not, its line is to be deleted.
 
 The access token needs the permission UserAuthenticationMethod.ReadWrite.All.`,
 		Example: `  fidoctl entra provision users.csv --token-file token
@@ -229,7 +243,7 @@ The access token needs the permission UserAuthenticationMethod.ReadWrite.All.`,
 	flags := h.add(c).Flags()
 	flags.DurationVar(&h.challenge, "challenge-timeout", 0, "how `long` Entra is to wait for the keys; more than 5 minutes takes Graph's beta")
 	flags.StringVar(&h.metadata, "metadata", "", "refuse what Entra would: a `file` from https://mds3.fidoalliance.org/")
-	flags.StringVar(&h.pins, "random-pins", "", "give keys without a PIN a random one, and write who has which to this `file`")
+	flags.StringVar(&h.pins, "random-pins", "", "give keys without a PIN a random one, and write who has which to this `file`, which nobody else may read")
 	flags.BoolVar(&h.forceChange, "force-pin-change", false, "have the users change the PIN before they use the key")
 	return c
 }
@@ -239,7 +253,7 @@ func (p *program) provision(ctx context.Context, h *handout, file string) (resul
 	if err != nil {
 		return nil, err
 	}
-	data, err := readFile(p.in, file)
+	data, err := p.readFile(file)
 	if err != nil {
 		return nil, err
 	}
@@ -252,20 +266,23 @@ func (p *program) provision(ctx context.Context, h *handout, file string) (resul
 	}
 	reader := csv.NewReader(bytes.NewReader(data))
 	reader.Comment, reader.FieldsPerRecord, reader.TrimLeadingSpace = '#', -1, true
-	if h.rows, err = reader.ReadAll(); err != nil {
+	rows, err := reader.ReadAll()
+	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", errFile, file, err)
 	}
-	for i, row := range h.rows {
+	for i, row := range rows {
 		if len(row) < 2 || len(row) > 3 {
 			return nil, usagef("%s: line %d has %s, not a user, a name for the key, and perhaps which key", file, i+1, count(len(row), "field", "fields"))
 		}
-		work.Assignments = append(work.Assignments, entra.Assignment{User: row[0], DisplayName: row[1]})
+		if p.yes && len(rows) > 1 && deviceIn(row) == "" {
+			return nil, usagef("%s: line %d does not say which key it is: with --yes nobody can be asked for the next one", file, i+1)
+		}
 	}
-	if len(h.rows) == 0 {
+	if len(rows) == 0 {
 		return nil, usagef("%s names nobody", file)
 	}
 	if h.metadata != "" {
-		data, err := readFile(p.in, h.metadata)
+		data, err := p.readFile(h.metadata)
 		if err != nil {
 			return nil, err
 		}
@@ -275,13 +292,33 @@ func (p *program) provision(ctx context.Context, h *handout, file string) (resul
 		}
 		work.Policy = &attestation.Policy{Required: true, Metadata: known, MinimumLevel: attestation.Certified}
 	}
+	if h.pins != "" {
+		if h.noted, err = openPINs(h.pins); err != nil {
+			return nil, err
+		}
+		defer h.noted.Close()
+	}
 	p.handsOut, h.device = true, p.device
+	defer func() { p.given.Wipe() }()
 	var r provisionedResult
 	var failed error
-	for _, one := range client.Provision(ctx, &work) {
-		r.Results = append(r.Results, entraKeyOf(one))
-		if failed == nil {
-			failed = one.Err
+	for len(rows) > 0 {
+		// The library tells of a row by its user and name alone: those that begin
+		// with the same two are for another call.
+		work.Assignments, h.devices = nil, make(map[entra.Assignment]string)
+		for _, row := range rows {
+			a := entra.Assignment{User: row[0], DisplayName: row[1]}
+			if _, ok := h.devices[a]; ok {
+				break
+			}
+			work.Assignments, h.devices[a] = append(work.Assignments, a), deviceIn(row)
+		}
+		rows = rows[len(work.Assignments):]
+		for _, one := range client.Provision(ctx, &work) {
+			r.Results = append(r.Results, entraKeyOf(one))
+			if failed == nil {
+				failed = one.Err
+			}
 		}
 	}
 	if failed != nil {
@@ -292,12 +329,8 @@ func (p *program) provision(ctx context.Context, h *handout, file string) (resul
 
 // nextKey opens the key for a user, and sees to it that it has a PIN.
 func (p *program) nextKey(ctx context.Context, h *handout, a entra.Assignment) (*ctap2.Authenticator, error) {
-	p.device = h.device
-	for _, row := range h.rows {
-		if row[0] == a.User && row[1] == a.DisplayName && len(row) == 3 {
-			p.device = row[2]
-		}
-	}
+	p.given.Wipe() // the PIN of the key before costs this one a try
+	p.device = cmp.Or(h.devices[a], h.device)
 	if err := p.pause(ctx, "Attach the key for %s (%s), no other one, and press Enter.", a.User, a.DisplayName); err != nil {
 		return nil, err
 	}
@@ -305,13 +338,50 @@ func (p *program) nextKey(ctx context.Context, h *handout, a entra.Assignment) (
 	if err != nil {
 		return nil, err
 	}
-	if set, ok := key.Info().Options[ctap2.OptionClientPIN]; ok && !set {
-		if err := p.firstPIN(ctx, h, key, a.User); err != nil {
-			return nil, errors.Join(err, key.close())
-		}
+	err = h.unused(ctx, p, key)
+	if set, ok := key.Info().Options[ctap2.OptionClientPIN]; err == nil && ok && !set {
+		err = p.firstPIN(ctx, h, key, a.User)
+	}
+	if err != nil {
+		p.given.Wipe()
+		return nil, errors.Join(err, key.close())
 	}
 	h.current = key
+	h.used = append(h.used, usedKey{name: key.name})
 	return key.Authenticator, nil
+}
+
+// unused refuses a key that somebody has got before: one that holds a credential
+// of this run, which it says without a touch. Where nobody has been asked for
+// another key, one of the same name is the same one.
+func (h *handout) unused(ctx context.Context, p *program, key *session) error {
+	var made []ctap2.CredentialDescriptor
+	for _, u := range h.used {
+		if p.yes && u.name == key.name {
+			return errUsedBefore
+		}
+		if u.credentialID != nil {
+			made = append(made, ctap2.CredentialDescriptor{ID: u.credentialID})
+		}
+	}
+	if len(made) == 0 {
+		return nil
+	}
+	_, err := key.GetAssertion(ctx, &ctap2.GetAssertionRequest{
+		RPID: entraSite, ClientDataHash: random(32), AllowList: made, UserVerification: ctap2.Discouraged, Silent: true,
+	})
+	if err == nil {
+		return errUsedBefore
+	}
+	return nil // a key that cannot be asked so is refused by its name alone
+}
+
+// deviceIn is the key that a row names, if it does.
+func deviceIn(row []string) string {
+	if len(row) < 3 {
+		return ""
+	}
+	return row[2]
 }
 
 // firstPIN sets the PIN of a key that is handed out.
@@ -321,7 +391,7 @@ func (p *program) firstPIN(ctx context.Context, h *handout, key *session, user s
 		if err != nil {
 			return err
 		}
-		p.given = entered
+		p.given = entered // which the caller wipes
 		return key.SetPIN(ctx, entered)
 	}
 	// Some keys refuse some PINs, and do not say which.
@@ -332,33 +402,70 @@ func (p *program) firstPIN(ctx context.Context, h *handout, key *session, user s
 		}
 		p.given.Wipe()
 		p.given = chosen
-		switch err := key.SetPIN(ctx, chosen); {
+		end, err := h.note(user, chosen)
+		if err != nil {
+			return err
+		}
+		err = key.SetPIN(ctx, chosen)
+		switch {
 		case err == nil:
-			return h.note(user, chosen)
-		case !errors.Is(err, ctap2.ErrPINPolicyViolation) || tries == 0:
+			return nil
+		case !errors.Is(err, ctap2.ErrPINPolicyViolation):
+			p.err.printf("The PIN of %s in the last line of %s may not be set: \"fidoctl pin check\" says whether it is. If not, delete the line.\n", user, h.pins)
+			return err
+		}
+		if cut := h.noted.Truncate(end); cut != nil {
+			return errors.Join(err, fmt.Errorf("%w: the last line, of %s, is to be deleted: %w", errFile, user, cut))
+		}
+		if tries == 0 {
 			return err
 		}
 	}
 }
 
-// note writes down who has which PIN.
-func (h *handout) note(user string, chosen pin.Secret) error {
-	file, err := os.OpenFile(h.pins, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+// openPINs opens the file that random PINs are added to.
+func openPINs(name string) (*os.File, error) {
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errFile, err)
+		return nil, fmt.Errorf("%w: %w", errFile, err)
 	}
-	w := csv.NewWriter(file)
-	err = w.Write([]string{user, string(chosen.Bytes())})
-	w.Flush()
-	if err = errors.Join(err, w.Error(), file.Close()); err != nil {
-		return fmt.Errorf("%w: %w", errFile, err)
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular():
+		err = fmt.Errorf("%s is not a file that PINs can be kept in", name)
+	case info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows":
+		err = fmt.Errorf("others may read %s: chmod 600 keeps them from it", name)
+	default:
+		return file, nil
 	}
-	return nil
+	return nil, errors.Join(fmt.Errorf("%w: %w", errFile, err), file.Close())
+}
+
+// note writes down who has which PIN, for good, and returns how long the file
+// was before.
+func (h *handout) note(user string, chosen pin.Secret) (end int64, err error) {
+	info, err := h.noted.Stat()
+	if err == nil {
+		end = info.Size()
+		w := csv.NewWriter(h.noted)
+		err = w.Write([]string{user, string(chosen.Bytes())})
+		w.Flush()
+		err = cmp.Or(err, w.Error())
+	}
+	if err == nil {
+		err = h.noted.Sync()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", errFile, err)
+	}
+	return end, nil
 }
 
 // done does what comes last with a key.
 func (h *handout) done(ctx context.Context, p *program, r *entra.Result) {
 	p.given.Wipe()
+	h.used[len(h.used)-1].credentialID = r.CredentialID
 	if h.forceChange && r.State == entra.Registered {
 		if err := h.current.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{ForceChangePIN: true}); err != nil {
 			r.Warnings = append(r.Warnings, "the PIN does not have to be changed: "+explain(err).What)
@@ -388,7 +495,7 @@ func (p *program) entraKeysCommand() *cobra.Command {
 		Use:     "keys USER",
 		Short:   "List the keys that Entra knows of a user",
 		Example: "  fidoctl entra keys ada@contoso.com --token-file token",
-		Args:    cobra.ExactArgs(1),
+		Args:    named(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := g.client()
 			if err != nil {
@@ -420,7 +527,7 @@ takes the account of that name on the key that is attached, unless --method or
 --credential says which one. With --without-key, Entra alone is told.`,
 		Example: `  fidoctl entra deprovision ada@contoso.com --token-file token
   fidoctl entra deprovision ada@contoso.com --token-file token --without-key --method 7ebzDmVTSreLsJkrjm1mNA2`,
-		Args: cobra.ExactArgs(1),
+		Args: named(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := g.client()
 			if err != nil {
@@ -490,7 +597,7 @@ func (p *program) entraRenameCommand() *cobra.Command {
 credential works as before. Entra knows the account by an ID that stays; Microsoft's
 own advice is to register the key anew.`,
 		Example: "  fidoctl entra rename ada@contoso.com ada.lovelace@contoso.com",
-		Args:    cobra.ExactArgs(2),
+		Args:    named(cobra.ExactArgs(2)),
 		RunE: p.withKey(func(ctx context.Context, key *session, args []string) (result, error) {
 			renamed, err := entra.RenameAccount(ctx, key.Authenticator, &entra.RenameRequest{
 				RPID: entraSite, OldName: args[0], Name: args[1], DisplayName: displayName,

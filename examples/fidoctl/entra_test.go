@@ -136,7 +136,7 @@ func TestEntraScript(t *testing.T) {
 
 	// A key without a PIN gets a random one, and has to have another.
 	pins := filepath.Join(t.TempDir(), "pins.csv")
-	users := open(t, "ada@contoso.com,blue key\nzoe@example.com,red key\n").Name()
+	users := open(t, "ada@contoso.com,blue key,1\nzoe@example.com,red key,2\n").Name()
 	r = pipe(t, key, "", append([]string{"--json", "--yes", "entra", "provision", users, "--random-pins", pins, "--force-pin-change"}, graph...)...)
 	var p provisionedResult
 	decode(t, r.out, &p)

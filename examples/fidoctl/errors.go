@@ -62,6 +62,9 @@ var (
 	errSeveral  = errors.New("several on the key have this name")
 	errPINIsSet = errors.New("the key has a PIN already")
 	errNotValid = errors.New("not valid")
+
+	errAnotherKey = errors.New("this is not the key that was there before")
+	errUsedBefore = errors.New("this run has used this key for another user")
 )
 
 // shown is a failure that the result of the command says already.
@@ -96,6 +99,13 @@ var explanations = []explained{
 	tell(notFound, "Nothing on the key has this name.",
 		"", "The command with list in place of this shows what there is.",
 		errNoMatch),
+	tell(refused, "This is another key than the one that was shown. It was not erased.",
+		"The one that was plugged in again says something else of itself.",
+		"Unplug all other keys, and try again.",
+		errAnotherKey),
+	tell(refused, "This key is another user's: this run has used it before.",
+		"", "Attach the next key. For scripts, the third field of each line says which key it is.",
+		errUsedBefore),
 	tell(usage, "Several on the key have this name.",
 		"", "Name one by the beginning of its ID, which the command with list in place of this shows.",
 		errSeveral),
@@ -419,9 +429,11 @@ func explain(err error) explanation {
 		e.Means = strings.TrimSpace(e.Means + fmt.Sprintf(" %s left.", count(wrong.Retries, "try is", "tries are")))
 	}
 	var graph *entra.Error
-	if errors.As(err, &graph) && !known {
+	if errors.As(err, &graph) && (!known || graph.Status == 0 && !graph.Uncertain && errors.Is(err, context.DeadlineExceeded)) {
 		e = explanation{connection, "Microsoft Graph did not do it.", "", "Try again."}
 		switch graph.Status {
+		case 0:
+			e = explanation{connection, "Microsoft Graph cannot be reached.", "There was no answer.", "See whether this machine is on the network, and what --graph says."}
 		case http.StatusUnauthorized, http.StatusForbidden:
 			e = explanation{noAccess, "Microsoft Graph does not accept the access token for this.", "", "Get a new one, with the permission UserAuthenticationMethod.ReadWrite.All."}
 		case http.StatusNotFound:

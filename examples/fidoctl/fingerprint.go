@@ -56,7 +56,7 @@ func (p *program) fingerprintCommand() *cobra.Command {
 			Short:   "Give a finger another name",
 			Long:    which,
 			Example: "  fidoctl fingerprint rename 'right thumb' thumb",
-			Args:    cobra.ExactArgs(2),
+			Args:    named(cobra.ExactArgs(2)),
 			RunE:    p.withKey(renameFingerprint),
 		},
 		&cobra.Command{
@@ -64,7 +64,7 @@ func (p *program) fingerprintCommand() *cobra.Command {
 			Short:   "Have the key forget a finger",
 			Long:    which,
 			Example: "  fidoctl fingerprint remove thumb",
-			Args:    cobra.ExactArgs(1),
+			Args:    named(cobra.ExactArgs(1)),
 			RunE:    p.withKey(p.removeFingerprint),
 		})
 }

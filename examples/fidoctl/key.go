@@ -69,13 +69,15 @@ func (s *session) take(ctx context.Context, a *ctap2.Authenticator) error {
 }
 
 // attach opens what is behind a transport, which is closed if that fails.
-func (s *session) attach(ctx context.Context, t ctap2.Transport) (err error) {
+func (s *session) attach(ctx context.Context, t ctap2.Transport) error {
 	if s.p.wrap != nil {
 		t = s.p.wrap(t)
 	}
-	if s.Authenticator, err = ctap2.Open(ctx, t, s.p.options()...); err != nil {
+	a, err := ctap2.Open(ctx, t, s.p.options()...)
+	if err != nil {
 		return errors.Join(err, t.Close())
 	}
+	s.Authenticator = a
 	return nil
 }
 
@@ -119,8 +121,11 @@ func (s *session) openPort(ctx context.Context) error {
 	return s.attach(ctx, device)
 }
 
-func (s *session) close() error {
-	err := s.Close()
+// close closes what is open: after a replug that failed, not the key itself.
+func (s *session) close() (err error) {
+	if s.Authenticator != nil {
+		err = s.Close()
+	}
 	if s.virtual != nil {
 		err = errors.Join(err, s.virtual.Close())
 	}
@@ -129,7 +134,9 @@ func (s *session) close() error {
 
 // replug has the person take the key away and put it back, and opens it again.
 func (s *session) replug(ctx context.Context) error {
-	if err := s.Close(); err != nil {
+	err := s.Close()
+	s.Authenticator = nil
+	if err != nil {
 		return err
 	}
 	switch {
@@ -143,7 +150,6 @@ func (s *session) replug(ctx context.Context) error {
 	default:
 		s.p.err.printf("Unplug the key, and plug it in again.\n")
 	}
-	var err error
 	if s.key, err = keys.Again(ctx, s.key, true); err != nil {
 		return err
 	}

@@ -28,8 +28,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -41,7 +43,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	context.AfterFunc(ctx, stop) // whoever interrupts twice does not want to wait
 	p := &program{in: os.Stdin, out: newPrinter(os.Stdout), err: newPrinter(os.Stderr), person: "ready", pinFD: -1}
 	os.Exit(p.run(ctx, os.Args[1:]))
@@ -63,13 +65,14 @@ type program struct {
 	pinStdin bool
 	timeout  time.Duration
 
-	pins      *os.File                              // what pinFD or pinStdin stands for, from the first PIN on
+	pins      *os.File                              // what pinFD or pinStdin stands for
 	wrap      func(ctap2.Transport) ctap2.Transport // set by the command trace
 	playing   ctap2.Transport                       // likewise
 	recording bool                                  // likewise: with --record or --play
 	enrolling *enrollment                           // of a fingerprint, while that lasts
 	handsOut  bool                                  // entra provision: keys get their first PIN
-	given     pin.Secret                            // that PIN
+	given     pin.Secret                            // that PIN, or one to be used twice
+	keepsPIN  bool                                  // the PIN that is entered is to be used twice
 	touches   sync.Mutex                            // guards the next two
 	touching  bool                                  // the person was told to touch the key
 	choosing  bool                                  // the person was told to touch one of several keys
@@ -107,6 +110,14 @@ credentials, settings. Without a key at hand, --virtual FILE is one.`,
 				return err
 			}
 			p.started = true
+			for _, name := range []string{"device", "virtual"} {
+				if f := cmd.Flags().Lookup(name); f != nil && f.Changed && f.Value.String() == "" {
+					return usagef("--%s needs a name: an empty one would be any key", name)
+				}
+			}
+			if err := p.takePINs(cmd); err != nil {
+				return err
+			}
 			if p.timeout > 0 {
 				ctx, cancel := context.WithTimeout(cmd.Context(), p.timeout)
 				p.cancel = cancel
@@ -155,6 +166,17 @@ credentials, settings. Without a key at hand, --virtual FILE is one.`,
 	return root
 }
 
+// named refuses empty arguments, as of an unset variable in a script: what has no
+// name on the key would match them.
+func named(args cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, words []string) error {
+		if slices.Contains(words, "") {
+			return errors.New("a name is empty")
+		}
+		return args(cmd, words)
+	}
+}
+
 // complete says what the values of a flag can be.
 func complete(cmd *cobra.Command, flag string, values func(context.Context) []string) {
 	err := cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -185,6 +207,7 @@ func (p *program) withKey(do func(ctx context.Context, key *session, args []stri
 			return err
 		}
 		r, err := do(ctx, key, args)
+		p.given.Wipe()
 		if r != nil {
 			p.show(r)
 		}

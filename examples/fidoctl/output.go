@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/spf13/cobra"
 
@@ -23,9 +27,33 @@ func (p *program) show(r result) {
 		r.text(p.out)
 		return
 	}
-	encoder := json.NewEncoder(p.out)
+	var line bytes.Buffer
+	encoder := json.NewEncoder(&line)
 	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(r) // all results are JSON, and what cannot be written is noted
+	_ = encoder.Encode(r) // all results are JSON
+	text := strings.TrimSuffix(line.String(), "\n")
+	if p.out.terminal {
+		text = escaped(text)
+	}
+	io.WriteString(p.out, text+"\n")
+}
+
+// escaped is JSON that cannot steer a terminal: encoding/json leaves what is
+// beyond ASCII as it is. Outside strings there is nothing to escape.
+func escaped(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
 
 // hexBytes are bytes in hexadecimal, as people compare and copy them.
@@ -139,7 +167,9 @@ func jsonHelp() *cobra.Command {
 	b.WriteString(`With --json, standard output gets one value per line: one for most commands,
 one for each event for "watch". Bytes are hexadecimal strings, unless it
 says otherwise. Members may be added, but are not renamed or removed. "?" marks
-those that may be missing. If a command fails, the last value is an error.`)
+those that may be missing. If a command fails, the last value is an error; where
+"policy", "entra check", "entra provision" or "entra deprovision" has a result,
+that says what failed, and no error follows.`)
 	for _, o := range outputs {
 		b.WriteString("\n\n")
 		for i, c := range o.commands {
@@ -163,6 +193,9 @@ func describe(b *strings.Builder, t reflect.Type, indent string) {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if f.Anonymous {
 			describe(b, f.Type, indent)
+			continue
+		}
+		if !f.IsExported() {
 			continue
 		}
 		if strings.Contains(options, "omit") {

@@ -32,7 +32,7 @@ func (p *program) pinCommand() *cobra.Command {
 			Use:   "set",
 			Short: "Set the first PIN of a key",
 			Example: `  fidoctl pin set
-  printf '271828\n' | fidoctl pin set --pin-stdin`,
+  fidoctl pin set --pin-fd 3 3<pin-file`,
 			Args: cobra.NoArgs,
 			RunE: p.withKey(p.setPIN),
 		},
@@ -41,7 +41,7 @@ func (p *program) pinCommand() *cobra.Command {
 			Short: "Replace the PIN by another",
 			Long:  "Change replaces the PIN. Read from a file, the present PIN is the first line, and\nthe new one the second.",
 			Example: `  fidoctl pin change
-  fidoctl pin change --pin-fd 3 3<pins`,
+  fidoctl pin change --pin-fd 3 3<pin-file`,
 			Args: cobra.NoArgs,
 			RunE: p.withKey(p.changePIN),
 		},
@@ -50,7 +50,7 @@ func (p *program) pinCommand() *cobra.Command {
 			Short: "Say whether a PIN is the right one",
 			Long:  "Check has the key try a PIN. A right one gives back the tries that wrong ones\nhave cost, and unlocks the fingerprint reader.",
 			Example: `  fidoctl pin check
-  fidoctl pin check --json --pin-fd 3 3<pin`,
+  fidoctl pin check --json --pin-fd 3 3<pin-file`,
 			Args: cobra.NoArgs,
 			RunE: p.withKey(checkKeyPIN),
 		},

@@ -76,7 +76,7 @@ key does not.`,
 				return nil, err
 			}
 			if blob != "" {
-				data, err := readFile(p.in, blob)
+				data, err := p.readFile(blob)
 				if err != nil {
 					return nil, err
 				}
@@ -85,7 +85,7 @@ key does not.`,
 				}
 			}
 			if roots != "" {
-				pem, err := readFile(p.in, roots)
+				pem, err := p.readFile(roots)
 				if err != nil {
 					return nil, err
 				}

@@ -8,9 +8,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -117,9 +114,9 @@ var protections = map[string]ctap2.CredProtectPolicy{
 }
 
 // creationOptions returns what a site would ask for.
-func (r *registration) creationOptions(in *os.File) (*webauthn.CreationOptions, error) {
+func (r *registration) creationOptions(p *program) (*webauthn.CreationOptions, error) {
 	if r.options != "" {
-		data, err := readFile(in, r.options)
+		data, err := p.readFile(r.options)
 		if err != nil {
 			return nil, err
 		}
@@ -164,10 +161,15 @@ func (r *registration) creationOptions(in *os.File) (*webauthn.CreationOptions, 
 }
 
 func (p *program) register(ctx context.Context, key *session, r *registration) (result, error) {
-	options, err := r.creationOptions(p.in)
+	options, err := r.creationOptions(p)
 	if err != nil {
 		return nil, err
 	}
+	file, err := newOutFile(r.out)
+	if err != nil {
+		return nil, err
+	}
+	defer file.drop()
 	client := p.client(key, r.site)
 	client.EnterpriseAttestation = 2 // platform-managed: this is the platform, and the person has said so
 	response, err := client.Create(ctx, options)
@@ -179,16 +181,14 @@ func (p *program) register(ctx context.Context, key *session, r *registration) (
 	if err != nil {
 		return nil, err
 	}
-	if err := writeFile(r.out, forSite); err != nil {
-		return nil, err
-	}
+	unwritten := file.fill(forSite) // the credential is there all the same
 	out := registerResult{Site: r.site, User: options.User.Name, ID: hexBytes(response.ID), Registration: forSite}
 	statement, credential, err := vouched(response.AttestationObject, response.ClientDataJSON)
 	if p.playing != nil && credential != nil { // it was signed for the challenge of then
 		statement, err = credential.Format, nil
 	}
 	if err != nil {
-		return out, err
+		return out, errors.Join(unwritten, err)
 	}
 	out.Attestation = statement
 	out.Algorithm = credential.PublicKey.Algorithm.String()
@@ -197,7 +197,7 @@ func (p *program) register(ctx context.Context, key *session, r *registration) (
 	if props := response.ClientExtensionResults.CredProps; props != nil {
 		out.Discoverable = props.RK
 	}
-	return out, nil
+	return out, unwritten
 }
 
 // vouched checks the signature of a registration, and says who vouches for it.
@@ -252,33 +252,4 @@ func credentialID(s string) ([]byte, error) {
 		return id, nil
 	}
 	return nil, usagef("%q is no credential ID, in hexadecimal or base64url", s)
-}
-
-// readFile reads a file that the person has named; - is standard input.
-func readFile(in *os.File, name string) ([]byte, error) {
-	const most = 16 << 20
-	file := in
-	if name != "-" {
-		var err error
-		if file, err = os.Open(name); err != nil {
-			return nil, fmt.Errorf("%w: %w", errFile, err)
-		}
-		defer file.Close()
-	}
-	data, err := io.ReadAll(io.LimitReader(file, most))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errFile, err)
-	}
-	return data, nil
-}
-
-// writeFile writes a file that the person has named, if they have.
-func writeFile(name string, data []byte) error {
-	if name == "" {
-		return nil
-	}
-	if err := os.WriteFile(name, data, 0o600); err != nil {
-		return fmt.Errorf("%w: %w", errFile, err)
-	}
-	return nil
 }

@@ -146,7 +146,7 @@ func TestRegisterAndSignInScript(t *testing.T) {
 	if s.User != "ada" || s.ID.String() != r.ID.String() {
 		t.Errorf("%+v", s)
 	}
-	scriptFails(t, key, usage, "signin", "example.com", "--user", "zoe")
+	scriptFails(t, key, notFound, "signin", "example.com", "--user", "zoe")
 	scriptFails(t, key, notFound, "signin", "example.net")
 
 	// A credential that the key does not keep.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -36,14 +37,35 @@ func (p *program) reset(ctx context.Context, key *session, _ []string) (result, 
 			return nil, err
 		}
 	}
+	shown := key.Info()
 	if err := key.replug(ctx); err != nil {
 		return nil, err
+	}
+	if !alike(shown, key.Info()) {
+		return nil, errAnotherKey
 	}
 	p.err.printf("You have ten seconds.\n")
 	if err := key.Reset(ctx); err != nil {
 		return nil, err
 	}
 	return done{"The key is as new."}, nil
+}
+
+// alike reports whether a key that was plugged in again can be the one that the
+// person was shown: what is compared does not change by that.
+func alike(a, b *ctap2.Info) bool {
+	if a.AAGUID != b.AAGUID || a.FirmwareVersion != b.FirmwareVersion || a.MinPINLength != b.MinPINLength ||
+		!slices.Equal(a.Versions, b.Versions) {
+		return false
+	}
+	for _, option := range []string{ctap2.OptionClientPIN, ctap2.OptionUserVerification} {
+		x, hasX := a.Options[option]
+		if y, hasY := b.Options[option]; x != y || hasX != hasY {
+			return false
+		}
+	}
+	x, y := a.RemainingDiscoverableCredentials, b.RemainingDiscoverableCredentials
+	return x == y || x != nil && y != nil && *x == *y
 }
 
 // showLoss says what a reset will take away: by name, if the key tells.

@@ -39,6 +39,7 @@ func (p *program) secretCommand() *cobra.Command {
 		Long: `Secret has a credential derive a secret of 32 bytes from a salt (hmac-secret): the
 same one each time, which nobody has without the key. Encrypt a disk or a backup
 with it. The credential must have been registered with --secret.
+SITE is its domain, or its origin.
 
 A key keeps two secrets for each credential: one is used after user verification,
 and one without. The first is used here, unless --uv discouraged asks for the other.`,
@@ -47,7 +48,7 @@ and one without. The first is used here, unless --uv discouraged asks for the ot
 		Args: cobra.ExactArgs(1),
 		RunE: p.withKey(func(ctx context.Context, key *session, args []string) (result, error) {
 			salted := sha256.Sum256([]byte(label))
-			request := ctap2.GetAssertionRequest{RPID: args[0], ClientDataHash: random(32)}
+			request := ctap2.GetAssertionRequest{RPID: rpIDOf(args[0]), ClientDataHash: random(32)}
 			switch {
 			case (label == "") == (salt == ""):
 				return nil, usagef("say one of --label and --salt")
@@ -78,6 +79,9 @@ and one without. The first is used here, unless --uv discouraged asks for the ot
 				}
 				request.AllowList = append(request.AllowList, ctap2.CredentialDescriptor{ID: id})
 			}
+			if format == "raw" && p.out.terminal && !p.json {
+				return nil, usagef("--format raw is not for a terminal: it would be on the screen")
+			}
 			request.Extensions = []ctap2.Extension{ctap2.HMACSecret(salted[:])}
 			return p.secret(ctx, key, &request, user, format)
 		}),
@@ -87,7 +91,7 @@ and one without. The first is used here, unless --uv discouraged asks for the ot
 	flags.StringVar(&salt, "salt", "", "the salt itself, 32 bytes in `hex`")
 	flags.StringVar(&format, "format", "hex", "`how` to write it: hex, base64 or raw")
 	flags.StringVar(&verify, "uv", "required", "`whether` to verify the user: required or discouraged")
-	flags.StringVar(&user, "user", "", "the account's `name`, if there are several")
+	flags.StringVar(&user, "user", "", "the account's `name`: nobody else's secret will do")
 	flags.StringSliceVar(&credentials, "credential", nil, "the `ID` of a credential that the key does not keep")
 	complete(c, "format", func(context.Context) []string { return []string{"hex", "base64", "raw"} })
 	complete(c, "uv", func(context.Context) []string { return []string{"required", "discouraged"} })
@@ -95,12 +99,26 @@ and one without. The first is used here, unless --uv discouraged asks for the ot
 }
 
 func (p *program) secret(ctx context.Context, key *session, request *ctap2.GetAssertionRequest, user, format string) (result, error) {
+	if user != "" {
+		var listed [][]byte
+		for _, c := range request.AllowList {
+			listed = append(listed, c.ID)
+		}
+		id, err := p.credentialOfUser(ctx, key, request.RPID, user, listed)
+		if err != nil {
+			return nil, err
+		}
+		if id != nil {
+			request.AllowList = []ctap2.CredentialDescriptor{{ID: id}}
+			user = ""
+		}
+	}
 	assertions, err := key.GetAssertion(ctx, request)
 	if err != nil {
 		return nil, err
 	}
 	chosen := 0
-	if len(assertions) > 1 {
+	if len(assertions) > 1 || user != "" {
 		var accounts []ctap2.User
 		for _, a := range assertions {
 			accounts = append(accounts, a.User)

@@ -29,7 +29,7 @@ type printer struct {
 }
 
 func newPrinter(file *os.File) *printer {
-	terminal := term.IsTerminal(int(file.Fd()))
+	terminal := isTerminal(file)
 	colours := terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" &&
 		(runtime.GOOS != "windows" || os.Getenv("WT_SESSION") != "") // an old console shows the codes themselves
 	return &printer{w: file, terminal: terminal, colours: colours}
@@ -117,7 +117,9 @@ func printable(s string) string {
 }
 
 // interactive reports whether there is somebody to ask.
-func (p *program) interactive() bool { return !p.pinStdin && term.IsTerminal(int(p.in.Fd())) }
+func (p *program) interactive() bool { return !p.pinStdin && p.pinFD != 0 && isTerminal(p.in) }
+
+func isTerminal(file *os.File) bool { return term.IsTerminal(int(file.Fd())) }
 
 // interaction is how the library reaches the person.
 func (p *program) interaction() ctap2.Interaction {
@@ -128,7 +130,11 @@ func (p *program) interaction() ctap2.Interaction {
 	}
 	if p.hasPINs() || p.interactive() || p.handsOut {
 		i.PIN = func(ctx context.Context, r ctap2.PINRequest) (pin.Secret, error) {
-			return p.currentPIN(ctx, r.Previous, r.Retries)
+			entered, err := p.currentPIN(ctx, r.Previous, r.Retries)
+			if err == nil && p.keepsPIN && p.given.Len() == 0 {
+				p.given = entered.Clone()
+			}
+			return entered, err
 		}
 	}
 	return i
@@ -182,13 +188,16 @@ func (p *program) hasPINs() bool { return p.pinFD >= 0 || p.pinStdin }
 // currentPIN asks for the PIN that is set. From a file it is asked for once: a
 // second line is another PIN and not a second try.
 func (p *program) currentPIN(ctx context.Context, previous *ctap2.PINError, retries func() (ctap2.PINRetries, error)) (pin.Secret, error) {
+	if previous != nil {
+		p.given.Wipe() // it was that one
+	}
 	switch {
-	case p.given.Len() > 0 && previous == nil:
+	case p.given.Len() > 0:
 		return p.given.Clone(), nil
 	case p.hasPINs() && previous != nil:
 		return pin.Secret{}, previous
 	case p.hasPINs():
-		return p.nextPIN()
+		return p.nextPIN(ctx)
 	case !p.interactive():
 		return pin.Secret{}, ctap2.ErrNoPIN
 	}
@@ -199,20 +208,20 @@ func (p *program) currentPIN(ctx context.Context, previous *ctap2.PINError, retr
 	if err != nil {
 		return pin.Secret{}, err
 	}
-	return p.askPIN(ctx, fmt.Sprintf("PIN (%s left): ", count(left.Retries, "try", "tries")))
+	return p.askPIN(ctx, p.in, fmt.Sprintf("PIN (%s left): ", count(left.Retries, "try", "tries")))
 }
 
 // newPIN asks for a PIN to set, twice, until it keeps to the key's rules of
 // length.
 func (p *program) newPIN(ctx context.Context, info *ctap2.Info) (pin.Secret, error) {
 	if p.hasPINs() {
-		return p.nextPIN()
+		return p.nextPIN(ctx)
 	}
 	if !p.interactive() {
 		return pin.Secret{}, ctap2.ErrNoPIN
 	}
 	for {
-		first, err := p.askPIN(ctx, fmt.Sprintf("New PIN (%d to %d characters): ", info.MinPINLength, info.MaxPINLength))
+		first, err := p.askPIN(ctx, p.in, fmt.Sprintf("New PIN (%d to %d characters): ", info.MinPINLength, info.MaxPINLength))
 		if err != nil {
 			return pin.Secret{}, err
 		}
@@ -221,7 +230,7 @@ func (p *program) newPIN(ctx context.Context, info *ctap2.Info) (pin.Secret, err
 			p.err.in(red, "%s\n", explain(err).What)
 			continue
 		}
-		second, err := p.askPIN(ctx, "The same again: ")
+		second, err := p.askPIN(ctx, p.in, "The same again: ")
 		if err != nil {
 			first.Wipe()
 			return pin.Secret{}, err
@@ -245,13 +254,11 @@ func checkPIN(entered pin.Secret, info *ctap2.Info) error {
 	return pin.Check(normal, info.MinPINLength, info.MaxPINLength)
 }
 
-// nextPIN reads a line of what PINs come from.
-func (p *program) nextPIN() (pin.Secret, error) {
-	if p.pins == nil {
-		p.pins = p.in
-		if p.pinFD >= 0 {
-			p.pins = os.NewFile(uintptr(p.pinFD), "--pin-fd")
-		}
+// nextPIN reads a line of what PINs come from. A terminal does not show it
+// either.
+func (p *program) nextPIN(ctx context.Context) (pin.Secret, error) {
+	if isTerminal(p.pins) {
+		return p.askPIN(ctx, p.pins, "PIN: ")
 	}
 	line, err := readLine(p.pins)
 	switch {
@@ -263,10 +270,10 @@ func (p *program) nextPIN() (pin.Secret, error) {
 	return pin.NewSecret(line), nil
 }
 
-// askPIN reads a PIN from the terminal, which does not show it.
-func (p *program) askPIN(ctx context.Context, prompt string) (pin.Secret, error) {
+// askPIN reads a PIN from a terminal, which does not show it.
+func (p *program) askPIN(ctx context.Context, terminal *os.File, prompt string) (pin.Secret, error) {
 	defer p.err.printf("\n")
-	line, err := p.ask(ctx, true, prompt, func() ([]byte, error) { return term.ReadPassword(int(p.in.Fd())) })
+	line, err := p.ask(ctx, terminal, true, prompt, func() ([]byte, error) { return term.ReadPassword(int(terminal.Fd())) })
 	switch {
 	case err != nil:
 		return pin.Secret{}, err
@@ -284,7 +291,7 @@ func (p *program) confirm(ctx context.Context, question string, args ...any) err
 	case !p.interactive():
 		return usagef("nobody can be asked here whether to go on: --yes says so")
 	}
-	line, err := p.ask(ctx, false, fmt.Sprintf(question+" [y/N] ", args...), func() ([]byte, error) { return readLine(p.in) })
+	line, err := p.ask(ctx, p.in, false, fmt.Sprintf(question+" [y/N] ", args...), func() ([]byte, error) { return readLine(p.in) })
 	if err != nil {
 		return err
 	}
@@ -303,7 +310,7 @@ func (p *program) pause(ctx context.Context, what string, args ...any) error {
 	case !p.interactive():
 		return usagef("nobody can be asked here to attach a key: --yes says that it is")
 	}
-	_, err := p.ask(ctx, false, fmt.Sprintf(what+" ", args...), func() ([]byte, error) { return readLine(p.in) })
+	_, err := p.ask(ctx, p.in, false, fmt.Sprintf(what+" ", args...), func() ([]byte, error) { return readLine(p.in) })
 	return err
 }
 
@@ -316,7 +323,7 @@ func (p *program) choose(ctx context.Context, question string, choices []string)
 		p.err.printf("%3d  %s\n", i+1, c)
 	}
 	for {
-		line, err := p.ask(ctx, false, fmt.Sprintf("%s [1-%d] ", question, len(choices)), func() ([]byte, error) { return readLine(p.in) })
+		line, err := p.ask(ctx, p.in, false, fmt.Sprintf("%s [1-%d] ", question, len(choices)), func() ([]byte, error) { return readLine(p.in) })
 		if err != nil {
 			return 0, err
 		}
@@ -333,8 +340,8 @@ func (p *program) choose(ctx context.Context, question string, choices []string)
 // ask asks, waits for the answer until ctx ends, and leaves the terminal as it
 // was. What is read may turn off that the terminal shows what is typed: then the
 // question comes when it has, because people are fast.
-func (p *program) ask(ctx context.Context, hidden bool, question string, read func() ([]byte, error)) ([]byte, error) {
-	terminal := int(p.in.Fd())
+func (p *program) ask(ctx context.Context, file *os.File, hidden bool, question string, read func() ([]byte, error)) ([]byte, error) {
+	terminal := int(file.Fd())
 	state, err := term.GetState(terminal)
 	if err != nil {
 		return nil, err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -56,7 +55,7 @@ a key did wrong can then be seen where the key is not.`,
 				wrap = func(t ctap2.Transport) ctap2.Transport { return ctap2.Record(inner(t), file) }
 			}
 			if play != "" {
-				data, err := readFile(p.in, play)
+				data, err := p.readFile(play)
 				if err != nil {
 					return err
 				}
@@ -91,13 +90,4 @@ func (p *program) handler(w io.Writer) slog.Handler {
 		return slog.NewJSONHandler(w, options)
 	}
 	return slog.NewTextHandler(w, options)
-}
-
-// create makes a file that the person has named.
-func create(name string) (*os.File, error) {
-	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errFile, err)
-	}
-	return file, nil
 }

@@ -83,7 +83,7 @@ type webauthnResponse struct {
 }
 
 func (p *program) response(name string) (*webauthnResponse, error) {
-	data, err := readFile(p.in, name)
+	data, err := p.readFile(name)
 	if err != nil {
 		return nil, err
 	}
@@ -100,11 +100,17 @@ func (p *program) response(name string) (*webauthnResponse, error) {
 	return r, nil
 }
 
-func (p *program) verify(site string, files []string) (result, error) {
-	rpID := site
+// rpIDOf returns the RP ID that a site has unless it says another one. The site
+// is its domain, or its origin.
+func rpIDOf(site string) string {
 	if u, err := url.Parse(site); err == nil && strings.Contains(site, "://") {
-		rpID = u.Hostname()
+		return u.Hostname()
 	}
+	return site
+}
+
+func (p *program) verify(site string, files []string) (result, error) {
+	rpID := rpIDOf(site)
 	registered, err := p.response(files[0])
 	if err != nil {
 		return nil, err
@@ -152,6 +158,8 @@ func checked(kind, rpID string, clientDataJSON []byte, data *ctap2.Authenticator
 		return nil, fmt.Errorf("%w: the type is %q, not %q", errNotValid, client.Type, kind)
 	case data.RPIDHash != sha256.Sum256([]byte(rpID)):
 		return nil, fmt.Errorf("%w: it is for another site than %q", errNotValid, rpID)
+	case !ofSite(client.Origin, rpID):
+		return nil, fmt.Errorf("%w: it was made at %q, which is not %q, nor in that domain", errNotValid, client.Origin, rpID)
 	case !data.Flags.Has(ctap2.FlagUserPresent):
 		return nil, fmt.Errorf("%w: the user was not there", errNotValid)
 	}
@@ -159,4 +167,15 @@ func checked(kind, rpID string, clientDataJSON []byte, data *ctap2.Authenticator
 		UserPresent: true, UserVerified: data.Flags.Has(ctap2.FlagUserVerified), Counter: data.SignCount,
 		Challenge: client.Challenge, Origin: client.Origin,
 	}, nil
+}
+
+// ofSite reports whether an origin may use an RP ID by itself.
+func ofSite(origin, rpID string) bool {
+	u, err := url.Parse(origin)
+	if err != nil {
+		return false
+	}
+	host := u.Hostname()
+	secure := u.Scheme == "https" || u.Scheme == "http" && (host == "localhost" || strings.HasSuffix(host, ".localhost"))
+	return secure && (host == rpID || strings.HasSuffix(host, "."+rpID))
 }
