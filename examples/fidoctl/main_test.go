@@ -188,6 +188,13 @@ func onScreen(t *testing.T, cmd *exec.Cmd) *screen {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A terminal throws away what is written between Ctrl-C and its reaching
+	// the screen, which may be the answer to it.
+	noFlush := exec.Command("stty", "noflsh")
+	noFlush.Stdin = tty
+	if out, err := noFlush.CombinedOutput(); err != nil {
+		t.Fatalf("stty: %v: %s", err, out)
+	}
 	s.tty = tty
 	timer := time.AfterFunc(patience, func() {
 		s.mu.Lock()
