@@ -1,8 +1,10 @@
 package keys
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/tapstone/fido/hid"
 )
@@ -41,4 +43,28 @@ func TestAgainBesideATwin(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A key that is pulled out between the look at what is there and the beginning
+// of the watch is gone, although nobody reports a removal.
+func TestAgainGoneInBetween(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		one := hid.Info{Path: "/dev/hidraw0", VendorID: 1, ProductID: 2, Serial: "1"}
+		looked := false
+		d.listHID = func(context.Context) ([]hid.Info, error) {
+			if looked {
+				return nil, nil
+			}
+			looked = true
+			return []hid.Info{one}, nil
+		}
+		go func() {
+			time.Sleep(time.Second)
+			d.hid <- hid.Event{Kind: hid.Arrival, Info: one}
+		}()
+		if k, err := d.again(t.Context(), Key{HID: &one}, true); err != nil || k.Name() != one.Path {
+			t.Errorf("%v, %v", k, err)
+		}
+	})
 }

@@ -24,6 +24,8 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/hid"
@@ -333,6 +335,10 @@ func (m *machine) again(ctx context.Context, key Key, gone bool) (Key, error) {
 			others[k.Name()] = true
 		}
 	}
+	var missed atomic.Bool
+	if gone {
+		defer m.lookFor(ctx, key, &missed)()
+	}
 	for e, err := range m.watch(ctx) {
 		switch {
 		case err != nil:
@@ -344,9 +350,35 @@ func (m *machine) again(ctx context.Context, key Key, gone bool) (Key, error) {
 			}
 		case !e.Arrived:
 			gone = gone && e.Key.Name() != key.Name()
-		case !gone:
+		case !gone || missed.Load():
 			return e.Key, nil
 		}
 	}
 	return Key{}, ErrNoKey
+}
+
+// lookFor looks whether a key is still there, and says in missed when it is
+// not: a key that goes before the watch has begun is a removal that nobody
+// reports. The function it returns ends that.
+func (m *machine) lookFor(ctx context.Context, key Key, missed *atomic.Bool) (end func()) {
+	const interval = 100 * time.Millisecond
+	ctx, cancel := context.WithCancel(ctx)
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for !missed.Load() {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			listed, err := m.list(ctx)
+			missed.Store(err == nil && !slices.ContainsFunc(listed, func(k Key) bool { return k.same(key) && k.Name() == key.Name() }))
+		}
+	})
+	return func() {
+		cancel()
+		looking.Wait()
+	}
 }
