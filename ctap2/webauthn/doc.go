@@ -66,6 +66,6 @@
 //
 // # What is not here
 //
-// A relying party's side of it: servers have libraries for that. Platform
-// authenticators, and phones over hybrid transports. Conditional mediation.
+// A relying party's side of it, but for [Expectation]: servers have libraries
+// for that. Platform authenticators, and phones over hybrid transports. Conditional mediation.
 package webauthn

@@ -1,12 +1,15 @@
 package webauthn_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/tapstone/fido/cose"
+	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/ctap2/virtual"
 	"github.com/tapstone/fido/ctap2/webauthn"
 	"github.com/tapstone/fido/pin"
@@ -130,5 +133,57 @@ func TestResponseErrors(t *testing.T) {
 	var r webauthn.AuthenticationResponse
 	if err := json.Unmarshal([]byte(signed), &r); err != nil {
 		t.Error(err)
+	}
+}
+
+// Each thing that a relying party looks at is looked at.
+func TestExpectation(t *testing.T) {
+	d := sit(t, virtual.Config{})
+	made, err := d.create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := ctap2.ParseAuthenticatorData(made.AuthenticatorData)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var client struct{ Challenge, Origin string }
+	if err := json.Unmarshal(made.ClientDataJSON, &client); err != nil {
+		t.Fatal(err)
+	}
+	challenge, err := base64.RawURLEncoding.DecodeString(client.Challenge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := webauthn.Expectation{Type: webauthn.TypeCreate, RPID: "example.com", Challenge: challenge}
+	for name, tt := range map[string]struct {
+		change func(x *webauthn.Expectation)
+		client string
+		want   bool
+	}{
+		"good":              {func(*webauthn.Expectation) {}, "", true},
+		"no challenge":      {func(x *webauthn.Expectation) { x.Challenge = nil }, "", true},
+		"another type":      {func(x *webauthn.Expectation) { x.Type = webauthn.TypeGet }, "", false},
+		"another site":      {func(x *webauthn.Expectation) { x.RPID = "example.org" }, "", false},
+		"another challenge": {func(x *webauthn.Expectation) { x.Challenge = []byte{1} }, "", false},
+		"not verified":      {func(x *webauthn.Expectation) { x.UserVerification = true }, "", false},
+		"not JSON":          {func(*webauthn.Expectation) {}, "{", false},
+		"elsewhere":         {func(x *webauthn.Expectation) { x.Challenge = nil }, `{"type":"webauthn.create","challenge":"AA","origin":"https://example.com.evil.test"}`, false},
+		"no origin":         {func(x *webauthn.Expectation) { x.Challenge = nil }, `{"type":"webauthn.create","challenge":"AA","origin":"http://example.com"}`, false},
+	} {
+		x := good
+		tt.change(&x)
+		clientData := []byte(tt.client)
+		if tt.client == "" {
+			clientData = made.ClientDataJSON
+		}
+		got, err := x.Check(clientData, parsed)
+		if (err == nil) != tt.want || (got != nil) != tt.want || err != nil && !errors.Is(err, webauthn.ErrNotValid) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	parsed.Flags &^= ctap2.FlagUserPresent
+	if _, err := good.Check(made.ClientDataJSON, parsed); !errors.Is(err, webauthn.ErrNotValid) {
+		t.Errorf("nobody was there: %v", err)
 	}
 }

@@ -343,20 +343,6 @@ func TestEscaped(t *testing.T) {
 	}
 }
 
-func TestOfSite(t *testing.T) {
-	for origin, want := range map[string]bool{
-		"https://example.com": true, "https://login.example.com:8443": true, "http://example.com": false,
-		"https://badexample.com": false, "https://example.com.evil.net": false, "": false, "%": false,
-	} {
-		if ofSite(origin, "example.com") != want {
-			t.Errorf("%q", origin)
-		}
-	}
-	if !ofSite("http://localhost:8080", "localhost") {
-		t.Error("localhost")
-	}
-}
-
 func TestGraphUnreachable(t *testing.T) {
 	if e := explain(&entra.Error{Call: "creationOptions"}); e.exit != connection.exit || e.What != "Microsoft Graph cannot be reached." {
 		t.Errorf("%+v", e)

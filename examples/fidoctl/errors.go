@@ -61,7 +61,6 @@ var (
 	errNoMatch  = errors.New("nothing on the key has this name")
 	errSeveral  = errors.New("several on the key have this name")
 	errPINIsSet = errors.New("the key has a PIN already")
-	errNotValid = errors.New("not valid")
 
 	errAnotherKey = errors.New("this is not the key that was there before")
 	errUsedBefore = errors.New("this run has used this key for another user")
@@ -134,7 +133,7 @@ var explanations = []explained{
 		entra.ErrMalformed),
 	tell(notValid, "It does not hold.",
 		"", "Do not trust it.",
-		errNotValid),
+		webauthn.ErrNotValid),
 	tell(connection, "Another program has this software key open.",
 		"", "Try again when that has ended.",
 		virtual.ErrInUse),

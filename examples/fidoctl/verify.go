@@ -145,37 +145,13 @@ func (p *program) verify(site string, files []string) (result, error) {
 
 // checked is what a site looks at besides the signature.
 func checked(kind, rpID string, clientDataJSON []byte, data *ctap2.AuthenticatorData) (*checkedPart, error) {
-	var client struct {
-		Type      string `json:"type"`
-		Challenge string `json:"challenge"`
-		Origin    string `json:"origin"`
-	}
-	if err := json.Unmarshal(clientDataJSON, &client); err != nil {
-		return nil, fmt.Errorf("%w: clientDataJSON: %w", errNotValid, err)
-	}
-	switch {
-	case client.Type != kind:
-		return nil, fmt.Errorf("%w: the type is %q, not %q", errNotValid, client.Type, kind)
-	case data.RPIDHash != sha256.Sum256([]byte(rpID)):
-		return nil, fmt.Errorf("%w: it is for another site than %q", errNotValid, rpID)
-	case !ofSite(client.Origin, rpID):
-		return nil, fmt.Errorf("%w: it was made at %q, which is not %q, nor in that domain", errNotValid, client.Origin, rpID)
-	case !data.Flags.Has(ctap2.FlagUserPresent):
-		return nil, fmt.Errorf("%w: the user was not there", errNotValid)
+	expected := webauthn.Expectation{Type: kind, RPID: rpID}
+	client, err := expected.Check(clientDataJSON, data)
+	if err != nil {
+		return nil, err
 	}
 	return &checkedPart{
 		UserPresent: true, UserVerified: data.Flags.Has(ctap2.FlagUserVerified), Counter: data.SignCount,
-		Challenge: client.Challenge, Origin: client.Origin,
+		Challenge: client.Challenge.String(), Origin: client.Origin,
 	}, nil
-}
-
-// ofSite reports whether an origin may use an RP ID by itself.
-func ofSite(origin, rpID string) bool {
-	u, err := url.Parse(origin)
-	if err != nil {
-		return false
-	}
-	host := u.Hostname()
-	secure := u.Scheme == "https" || u.Scheme == "http" && (host == "localhost" || strings.HasSuffix(host, ".localhost"))
-	return secure && (host == rpID || strings.HasSuffix(host, "."+rpID))
 }
