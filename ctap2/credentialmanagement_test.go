@@ -353,6 +353,11 @@ func TestPersistentToken(t *testing.T) {
 		}); !errors.Is(err, ctap2.ErrInvalidRequest) {
 			t.Errorf("pcmr with cm: %v", err)
 		}
+		if _, err := d.Token(t.Context(), &ctap2.TokenRequest{
+			Permissions: ctap2.PermissionPersistentCredentialManagement, Method: ctap2.LegacyPINMethod,
+		}); !errors.Is(err, ctap2.ErrInvalidRequest) {
+			t.Errorf("pcmr by getPinToken, which knows no permissions: %v", err)
+		}
 		token, err := d.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionPersistentCredentialManagement})
 		if err != nil {
 			t.Fatal(err)

@@ -116,7 +116,7 @@ func (t *Token) Format(f fmt.State, _ rune) {
 // verification. The caller wipes it when done.
 //
 // It refuses a request without permissions, with mc or ga and no RP ID, or with
-// pcmr next to others, with ErrInvalidRequest; it returns ErrNotSetUp, ErrNoPIN,
+// pcmr next to others or by LegacyPINMethod, with ErrInvalidRequest; it returns ErrNotSetUp, ErrNoPIN,
 // ErrPINChangeRequired, a [*PINError], ErrUnsupported for pcmr on a key that
 // does not have it, or what the key answers, such as ErrUnauthorizedPermission.
 func (a *Authenticator) Token(ctx context.Context, request *TokenRequest) (*Token, error) {
@@ -131,6 +131,8 @@ func (a *Authenticator) Token(ctx context.Context, request *TokenRequest) (*Toke
 		return nil, invalid("permissions %v need an RP ID", request.Permissions)
 	case request.Permissions != pcmr && request.Permissions&pcmr != 0:
 		return nil, invalid("permission %v goes with no other", pcmr)
+	case request.Permissions == pcmr && request.Method == LegacyPINMethod:
+		return nil, invalid("permission %v by getPinToken, which knows none", pcmr)
 	}
 	c, err := a.beginInformed(ctx)
 	if err != nil {
@@ -142,29 +144,19 @@ func (a *Authenticator) Token(ctx context.Context, request *TokenRequest) (*Toke
 		// A key of before permissions would give a token that can do anything.
 		return nil, fmt.Errorf("ctap2: permission %v: %w", pcmr, ErrUnsupported)
 	}
-	for {
-		t, err := c.requestedToken(request)
-		if err == nil {
-			return t, nil
+	return doubting(c, func() (*Token, error) {
+		switch request.Method {
+		case AnyMethod:
+			return c.token(request.Permissions, request.RPID)
+		case UVMethod:
+			return c.uvToken(request.Permissions, request.RPID)
+		case PINMethod:
+			return c.pinToken(request.Permissions, request.RPID, false)
+		case LegacyPINMethod:
+			return c.pinToken(request.Permissions, request.RPID, true)
 		}
-		if err := c.reconsider(err); err != nil {
-			return nil, err
-		}
-	}
-}
-
-func (c *ceremony) requestedToken(r *TokenRequest) (*Token, error) {
-	switch r.Method {
-	case AnyMethod:
-		return c.token(r.Permissions, r.RPID)
-	case UVMethod:
-		return c.uvToken(r.Permissions, r.RPID)
-	case PINMethod:
-		return c.pinToken(r.Permissions, r.RPID, false)
-	case LegacyPINMethod:
-		return c.pinToken(r.Permissions, r.RPID, true)
-	}
-	return nil, invalid("method %d", r.Method)
+		return nil, invalid("method %d", request.Method)
+	})
 }
 
 // token obtains a token by built-in user verification, and by the PIN where

@@ -86,29 +86,30 @@ func (c *ceremony) decide(wish UserVerification, must bool, held *Token, permiss
 // verification with a token, built-in verification as an option of the
 // command, a PIN token with permissions, a PIN token of the old kind.
 func (c *ceremony) verify(permissions Permission, rpID string) (*verification, error) {
-	for {
+	return doubting(c, func() (*verification, error) {
 		if c.info.optionOn(OptionUserVerification) && !c.info.optionOn(OptionPINUVAuthToken) {
 			return &verification{uv: true}, nil
 		}
 		t, err := c.token(permissions, rpID)
+		return &verification{token: t}, err
+	})
+}
+
+// doubting obtains what the Info may deny, and where it does, asks the key
+// whether that is still so before it gives up.
+func doubting[T any](c *ceremony, obtain func() (*T, error)) (*T, error) {
+	for {
+		got, err := obtain()
 		if err == nil {
-			return &verification{token: t}, nil
+			return got, nil
 		}
-		if err := c.reconsider(err); err != nil {
+		if !errors.Is(err, ErrNotSetUp) && !errors.Is(err, ErrPINChangeRequired) && !errors.Is(err, ErrPINNotSet) || c.fresh {
+			return nil, err
+		}
+		if _, err := c.fetchInfo(); err != nil {
 			return nil, err
 		}
 	}
-}
-
-// reconsider fetches the Info anew where err came from what it said, so that
-// the key is asked whether that is still so before it is given up. It returns
-// why there is nothing to try again.
-func (c *ceremony) reconsider(err error) error {
-	if !errors.Is(err, ErrNotSetUp) && !errors.Is(err, ErrPINChangeRequired) && !errors.Is(err, ErrPINNotSet) || c.fresh {
-		return err
-	}
-	_, failed := c.fetchInfo()
-	return failed
 }
 
 // authorized runs a command under a token: the caller's, if held is one, or one
@@ -121,21 +122,16 @@ func (c *ceremony) authorized(permissions Permission, rpID string, held *Token, 
 		}
 		return run(held)
 	}
-	again := false
-	for {
-		t, err := c.token(permissions, rpID)
+	for again := false; ; again = true {
+		t, err := doubting(c, func() (*Token, error) { return c.token(permissions, rpID) })
 		if err != nil {
-			if err := c.reconsider(err); err != nil {
-				return err
-			}
-			continue
+			return err
 		}
 		err = run(t)
 		t.Wipe()
 		if again || !errors.Is(err, ErrPINAuthInvalid) {
 			return err
 		}
-		again = true
 		c.forgetSecret()
 	}
 }
