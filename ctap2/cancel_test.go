@@ -60,7 +60,7 @@ func newBench(t *testing.T, config virtual.Config, faults virtual.USBFaults) *be
 	t.Helper()
 	config.PIN = benchPIN
 	config.ResetWindow = -1
-	soft, err := virtual.New(config)
+	soft, err := virtual.New(chosen(config))
 	if err != nil {
 		t.Fatal(err)
 	}

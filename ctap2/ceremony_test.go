@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 
@@ -53,9 +54,19 @@ func (c counted) Exchange(ctx context.Context, message []byte, status func(byte)
 	return c.Transport.Exchange(ctx, message, status)
 }
 
+// chosen gives a key whose test leaves it open the PIN/UV auth protocol that
+// FIDO_TEST_PIN_PROTOCOL names, so that every test can run with each: .ci/run
+// runs them once more with protocol one alone.
+func chosen(config virtual.Config) virtual.Config {
+	if os.Getenv("FIDO_TEST_PIN_PROTOCOL") == "1" && config.PINProtocols == nil {
+		config.PINProtocols = []pin.Protocol{pin.One}
+	}
+	return config
+}
+
 func sit(t testing.TB, config virtual.Config, pins ...string) *desk {
 	t.Helper()
-	soft, err := virtual.New(config)
+	soft, err := virtual.New(chosen(config))
 	if err != nil {
 		t.Fatal(err)
 	}
