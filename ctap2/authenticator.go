@@ -43,6 +43,7 @@ type Authenticator struct {
 	interaction Interaction
 	rules       cbor.Rules
 	noU2F       bool
+	only        pin.Protocol // of WithPINUVAuthProtocol; 0: any
 	u2f         bool // the key speaks U2F alone; set by Open
 
 	turn  chan struct{} // holds one value while a ceremony runs
@@ -72,6 +73,14 @@ func WithInteraction(i Interaction) Option {
 // otherwise: this is for conformance work.
 func WithStrictCBOR() Option {
 	return func(a *Authenticator) { a.rules = cbor.Strict }
+}
+
+// WithPINUVAuthProtocol uses the PIN/UV auth protocol p alone (§6.5.4), and not
+// the first of the key's that is known. What needs one fails with an error that
+// wraps ErrUnsupported if the key does not have it. This is for conformance
+// work too: a key must keep to both.
+func WithPINUVAuthProtocol(p pin.Protocol) Option {
+	return func(a *Authenticator) { a.only = p }
 }
 
 // Open asks the authenticator behind t for its Info and returns it ready for
@@ -321,16 +330,17 @@ func (i *Info) maxMsgSize() int {
 
 // protocol is the PIN/UV auth protocol to use: the first of the key's that is
 // known. Keys with a PIN and no list speak protocol one.
-func (i *Info) protocol() (pin.Protocol, error) {
-	for _, p := range i.PINUVAuthProtocols {
-		if p.Known() {
+func (c *ceremony) protocol() (pin.Protocol, error) {
+	offered := c.info.PINUVAuthProtocols
+	if len(offered) == 0 {
+		offered = []pin.Protocol{pin.One}
+	}
+	for _, p := range offered {
+		if p.Known() && (c.a.only == 0 || p == c.a.only) {
 			return p, nil
 		}
 	}
-	if len(i.PINUVAuthProtocols) == 0 {
-		return pin.One, nil
-	}
-	return 0, fmt.Errorf("ctap2: %w: PIN/UV auth protocols %v", ErrUnsupported, i.PINUVAuthProtocols)
+	return 0, fmt.Errorf("ctap2: %w: PIN/UV auth protocols %v", ErrUnsupported, offered)
 }
 
 // optionOn reports whether an option is present and true.

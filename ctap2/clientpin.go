@@ -91,7 +91,7 @@ func (a *Authenticator) PINRetries(ctx context.Context) (PINRetries, error) {
 }
 
 func (c *ceremony) pinRetries() (PINRetries, error) {
-	p, err := c.info.protocol() // some keys demand it here too
+	p, err := c.protocol() // some keys demand it here too
 	if err != nil {
 		return PINRetries{}, err
 	}
@@ -113,7 +113,7 @@ func (a *Authenticator) UVRetries(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	defer c.end()
-	p, err := c.info.protocol()
+	p, err := c.protocol()
 	if err != nil {
 		return 0, err
 	}
@@ -133,7 +133,7 @@ func (c *ceremony) sharedSecret() (*pin.SharedSecret, *cose.Key, error) {
 	if c.secret != nil {
 		return c.secret, c.platform, nil
 	}
-	p, err := c.info.protocol()
+	p, err := c.protocol()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -42,7 +42,7 @@ func (c *ceremony) waitForTouch(reason Touch) error {
 		Parameters:     []credentialParameters{{cose.ES256, publicKeyType}},
 	}
 	if c.info.optionKnown(OptionClientPIN) {
-		p, err := c.info.protocol()
+		p, err := c.protocol()
 		if err != nil {
 			return err
 		}

@@ -21,7 +21,7 @@ import (
 )
 
 // TestStatusTable holds the software authenticator against
-// testdata/status-table.md, which was written from the specification. Each row
+// conformance/status-table.md, which was written from the specification. Each row
 // has a driver, found by its ID, that brings about the row's condition through
 // the client.
 func TestStatusTable(t *testing.T) {
@@ -60,13 +60,13 @@ func TestStatusTable(t *testing.T) {
 	}
 }
 
-// A statusRow is a row of testdata/status-table.md.
+// A statusRow is a row of conformance/status-table.md.
 type statusRow struct{ id, command, condition, status, section string }
 
-// statusTable reads the tables of testdata/status-table.md, one after the other.
+// statusTable reads the tables of conformance/status-table.md, one after the other.
 func statusTable(t testing.TB) []statusRow {
 	t.Helper()
-	text, err := os.ReadFile("testdata/status-table.md")
+	text, err := os.ReadFile("conformance/status-table.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,98 @@
+package conformance_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/ctap2/conformance"
+	"github.com/tapstone/fido/ctap2/virtual"
+)
+
+// soft is a software authenticator as the target of a run over memory.
+type soft struct{ *virtual.Authenticator }
+
+// Close leaves it there: it is opened again.
+func (soft) Close() error { return nil }
+
+func target(t *testing.T, config virtual.Config) conformance.Target {
+	t.Helper()
+	key, err := virtual.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { key.Close() })
+	return conformance.Target{
+		Open: func(context.Context) (ctap2.Transport, error) { return soft{key}, nil },
+		Operator: conformance.Operator{
+			Gesture:    func(_ context.Context, g conformance.Gesture) error { return gesture(key, g) },
+			PowerCycle: func(context.Context) error { key.PowerCycle(); return nil },
+		},
+	}
+}
+
+// gesture is what the person at a software authenticator does.
+func gesture(key *virtual.Authenticator, g conformance.Gesture) error {
+	presence, verification, finger := virtual.Person(virtual.Touch), virtual.Person(virtual.Touch), virtual.Samples()
+	switch g {
+	case conformance.NoTouch:
+		presence, verification = virtual.Ignore, virtual.Ignore
+		finger = func(ctx context.Context, _ virtual.Prompt) virtual.SampleStatus {
+			<-ctx.Done()
+			return virtual.SampleNoUserActivity
+		}
+	case conformance.LongTouch:
+		presence = virtual.TouchFor(5 * time.Second)
+	case conformance.Decline:
+		presence, verification = virtual.Refuse, virtual.Refuse
+	case conformance.WrongFinger:
+		verification = virtual.Refuse
+	case conformance.PoorSample:
+		finger = func(context.Context, virtual.Prompt) virtual.SampleStatus { return virtual.SamplePoorQuality }
+	}
+	key.SetPresence(presence)
+	key.SetVerification(verification)
+	key.SetFinger(finger)
+	return nil
+}
+
+// TestVirtual: the software authenticator passes what applies to it, in every
+// profile.
+func TestVirtual(t *testing.T) {
+	for _, profile := range virtual.Profiles() {
+		t.Run(profile.String(), func(t *testing.T) {
+			check(t, profile.Config())
+		})
+	}
+}
+
+// check runs all cases against a key, in no time of the clock on the wall.
+func check(t *testing.T, config virtual.Config) {
+	t.Helper()
+	var report *conformance.Report
+	var err error
+	synctest.Test(t, func(t *testing.T) {
+		report, err = conformance.Check(t.Context(), conformance.Config{Target: target(t, config), Destructive: true, MaxWait: -1})
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if report == nil {
+		return
+	}
+	for _, r := range report.Results {
+		switch {
+		case r.Outcome == conformance.Failed:
+			t.Errorf("%s: %s", r.ID, r.Message)
+			for _, e := range r.Exchanges {
+				t.Log(e)
+			}
+		case r.Remark != "":
+			t.Errorf("%s: %s", r.ID, r.Remark)
+		case r.Outcome == conformance.Skipped:
+			t.Errorf("%s: skipped: %s", r.ID, r.Message)
+		}
+	}
+}

@@ -1,0 +1,35 @@
+// Package conformance checks that an authenticator keeps to the CTAP
+// specification, over any transport, and says where it does not.
+//
+// # Cases
+//
+// A [Case] checks one requirement. It has an ID that does not change, the
+// section of CTAP 2.3 that it is about, and [Needs]: what it takes besides an
+// authenticator. Most are a row of status-table.md, which says for each command
+// and condition what status an authenticator answers; the others are the rows of
+// requirements.md. [Cases] lists them.
+//
+// A case applies to an authenticator or it does not: what an authenticator says
+// of itself (getInfo) decides, and the [Result] says why not.
+//
+// # Runs
+//
+// [Check] runs cases against the authenticator that a [Target] reaches and
+// returns a [Report]; it tells of each step as it goes. [Run] does the same
+// inside a Go test, with a subtest for each case:
+//
+//	func TestConformance(t *testing.T) {
+//		conformance.Run(t, conformance.Config{Target: conformance.Target{
+//			Open: func(ctx context.Context) (ctap2.Transport, error) { … },
+//			…
+//		}, Destructive: true})
+//	}
+//
+// Most cases begin with an authenticator as it leaves the factory, or with the
+// PIN that the run has set. A run that is not Destructive leaves these out: it
+// sends nothing that changes what the authenticator keeps.
+//
+// A person is needed at a real key. An [Operator] is told what to do: to touch
+// it, to leave it alone, to unplug it. For a simulated one it is a program that
+// does it.
+package conformance

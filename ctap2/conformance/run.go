@@ -1,0 +1,372 @@
+package conformance
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/pin"
+)
+
+// A Config says what to check, and how. Target is required.
+type Config struct {
+	Target Target
+	// Name is what the report calls the authenticator; it may be empty.
+	Name string
+	// Only chooses cases; nil: all.
+	Only func(c Case) bool
+	// Destructive lets the run reset the authenticator, again and again, and
+	// change what it keeps. Everything on it is lost.
+	Destructive bool
+	// PIN is the one that is set, for a run that is not Destructive; without it
+	// the cases that need it are skipped. It stays the caller's.
+	PIN pin.Secret
+	// MaxWait skips the cases that let a longer time pass, for which nothing is
+	// done but waiting. Zero: those that wait at all; negative: none.
+	MaxWait time.Duration
+	// OneVariant runs each case once, and not with each PIN/UV auth protocol
+	// and each way to obtain a token.
+	OneVariant bool
+	// Previous is the report of a run that was stopped: what it has a verdict on
+	// is taken over and not run again.
+	Previous *Report
+	// Event hears of each step, in order; nil: nobody does.
+	Event func(Event)
+}
+
+// An Event is a step of a run.
+type Event struct {
+	Kind EventKind `json:"event"`
+	// Authenticator and Total, the number of cases chosen, come with Begin.
+	Authenticator *Authenticator `json:"authenticator,omitempty"`
+	Total         int            `json:"total,omitempty"`
+	// Case comes with CaseBegin and CaseEnd, and with Person if one is running.
+	Case *Case `json:"case,omitempty"`
+	// Number is that of the case in this run, from 1.
+	Number int `json:"number,omitempty"`
+	// Result comes with CaseEnd.
+	Result *Result `json:"result,omitempty"`
+	// Gesture comes with Person.
+	Gesture Gesture `json:"gesture,omitempty"`
+	// Message comes with Preparing, Person and End: what is going on, or why the
+	// run ended early.
+	Message string `json:"message,omitempty"`
+	// Counts of outcomes come with End.
+	Counts map[Outcome]int `json:"counts,omitempty"`
+}
+
+// An EventKind says what an Event is about.
+type EventKind string
+
+// Kinds of events.
+const (
+	Begin     EventKind = "begin"     // the authenticator answers
+	Preparing EventKind = "preparing" // it is brought into the state that the next case needs
+	CaseBegin EventKind = "case"
+	Person    EventKind = "person" // something is asked of whoever is there
+	CaseEnd   EventKind = "result"
+	End       EventKind = "end"
+)
+
+// Run checks the authenticator inside a Go test, each case in a subtest of its
+// ID, and returns the report. Cases that are not applicable, or left out, are
+// skipped tests.
+func Run(t *testing.T, config Config) *Report {
+	t.Helper()
+	report, err := Check(t.Context(), config)
+	if err != nil {
+		t.Error(err)
+	}
+	if report == nil {
+		return nil
+	}
+	for _, result := range report.Results {
+		t.Run(result.ID, func(t *testing.T) {
+			switch result.Outcome {
+			case Failed:
+				t.Error(result.describe())
+			case NotApplicable, Skipped:
+				t.Skip(result.Message)
+			}
+		})
+	}
+	return report
+}
+
+// Check checks the authenticator. It returns an error, besides the report so
+// far, if the run had to end early: because ctx ended, because the authenticator
+// cannot be reached any more, or because it cannot be reset.
+func Check(ctx context.Context, config Config) (*Report, error) {
+	h := &harness{config: config, operator: &config.Target.Operator, doing: Touch}
+	defer h.close()
+	return h.run(ctx)
+}
+
+// A harness is one run.
+type harness struct {
+	config   Config
+	operator *Operator
+	at       *Case // the one that is running
+	number   int
+
+	key    *ctap2.Authenticator // of the trial, or of the preparation; nil: closed
+	watch  *watch               // under it
+	doing  Gesture
+	origin *ctap2.Info // as the run found it
+
+	everReset   bool
+	factory     state // after a reset, once there was one
+	known       bool  // state is what the authenticator is in
+	state       state
+	changed     bool // something was done that only a reset undoes
+	credentials int  // discoverable ones made since the last reset
+	longReset   bool // nothing but a long touch will reset it
+	touches     int  // how often it has waited for its user in this trial
+	onTouch     func()
+}
+
+func (h *harness) tell(e Event) {
+	if h.config.Event != nil {
+		h.config.Event(e)
+	}
+}
+
+func (h *harness) run(ctx context.Context) (*Report, error) {
+	report := &Report{Started: time.Now(), Destructive: h.config.Destructive}
+	if err := h.open(ctx); err != nil {
+		return nil, fmt.Errorf("conformance: %w", err)
+	}
+	h.origin = h.key.Info()
+	report.Authenticator = describe(h.config.Name, h.origin)
+	chosen := h.chosen()
+	h.tell(Event{Kind: Begin, Authenticator: &report.Authenticator, Total: len(chosen)})
+
+	results := map[string]Result{}
+	if h.config.Previous != nil {
+		for _, r := range h.config.Previous.Results {
+			if r.Outcome != Skipped {
+				results[r.ID] = r
+			}
+		}
+	}
+	// Those that need the same state stand together.
+	order := slices.Clone(chosen)
+	slices.SortStableFunc(order, func(a, b *Case) int { return cmp.Compare(a.setup.state.rank(), b.setup.state.rank()) })
+	var ended error
+	for _, c := range order {
+		if _, have := results[c.ID]; have {
+			continue
+		}
+		h.at = c
+		h.number++
+		h.tell(Event{Kind: CaseBegin, Case: c, Number: h.number, Total: len(chosen)})
+		start := time.Now()
+		result, err := h.judge(ctx, c)
+		if err != nil {
+			ended = fmt.Errorf("conformance: %s: %w", c.ID, err)
+			break
+		}
+		result.ID, result.Duration = c.ID, time.Since(start)
+		results[c.ID] = result
+		h.tell(Event{Kind: CaseEnd, Case: c, Number: h.number, Total: len(chosen), Result: &result})
+	}
+	h.at = nil
+	for _, c := range chosen {
+		if result, ok := results[c.ID]; ok {
+			report.Results = append(report.Results, result)
+		}
+	}
+	report.Duration = time.Since(report.Started)
+	end := Event{Kind: End, Counts: map[Outcome]int{}}
+	for _, r := range report.Results {
+		end.Counts[r.Outcome]++
+	}
+	if ended != nil {
+		report.Unfinished = ended.Error()
+		end.Message = ended.Error()
+	} else if h.config.Destructive && h.changed && ctap2Spoken.holds(h.origin) {
+		// What the last case left behind is no state to hand it back in.
+		ended = h.reset(ctx)
+	}
+	h.tell(end)
+	return report, ended
+}
+
+// chosen are the cases of this run, in the order of the tables.
+func (h *harness) chosen() []*Case {
+	var chosen []*Case
+	for _, c := range cases() {
+		if c.run != nil && (h.config.Only == nil || h.config.Only(c)) {
+			chosen = append(chosen, &c)
+		}
+	}
+	return chosen
+}
+
+func describe(name string, info *ctap2.Info) Authenticator {
+	a := Authenticator{
+		Name: name, AAGUID: info.AAGUID, Firmware: info.FirmwareVersion, Versions: info.Versions, Extensions: info.Extensions,
+	}
+	for _, option := range slices.Sorted(maps.Keys(info.Options)) {
+		if info.Options[option] {
+			a.Options = append(a.Options, option)
+		}
+	}
+	return a
+}
+
+// judge runs a case in each of its variants. Its error ends the run.
+func (h *harness) judge(ctx context.Context, c *Case) (Result, error) {
+	if why := h.leftOut(c); why != "" {
+		return Result{Outcome: Skipped, Message: why}, nil
+	}
+	preferred := preferredProtocol(h.origin)
+	var asked uses
+	first, err := h.try(ctx, c, variant{preferred, ctap2.PINMethod}, &asked)
+	if err != nil || first.Outcome != Passed || h.config.OneVariant {
+		return first, err
+	}
+	var more []variant
+	if asked.protocol {
+		for _, p := range h.origin.PINUVAuthProtocols {
+			if p.Known() && p != preferred {
+				more = append(more, variant{p, ctap2.PINMethod})
+			}
+		}
+	}
+	if asked.method && h.canVerify() {
+		for _, v := range append([]variant{{preferred, 0}}, more...) {
+			more = append(more, variant{v.protocol, ctap2.UVMethod})
+		}
+	}
+	for _, v := range more {
+		result, err := h.try(ctx, c, v, &asked)
+		if err != nil {
+			return result, err
+		}
+		if result.Outcome == Failed {
+			result.Variant = v.String()
+			return result, nil
+		}
+		first.Remark = cmp.Or(first.Remark, result.Remark)
+	}
+	return first, nil
+}
+
+// leftOut says why a case is not run although it may apply.
+func (h *harness) leftOut(c *Case) string {
+	s := c.setup
+	switch {
+	case !h.config.Destructive && !s.harmless:
+		return "changes what the authenticator keeps"
+	case h.config.MaxWait >= 0 && s.wait > h.config.MaxWait:
+		return fmt.Sprintf("takes %v of waiting", s.wait)
+	case !h.config.Destructive && s.state.pin && h.config.PIN.Len() == 0:
+		return "the PIN is not known"
+	}
+	return ""
+}
+
+func preferredProtocol(info *ctap2.Info) pin.Protocol {
+	for _, p := range info.PINUVAuthProtocols {
+		if p.Known() {
+			return p
+		}
+	}
+	return pin.One
+}
+
+// canVerify reports whether a token can be had by built-in user verification.
+func (h *harness) canVerify() bool {
+	return builtInUV.holds(h.origin) && permissions.holds(h.origin)
+}
+
+// A variant is how the tokens of a case are obtained.
+type variant struct {
+	protocol pin.Protocol
+	method   ctap2.Method
+}
+
+func (v variant) String() string {
+	by := "PIN"
+	if v.method == ctap2.UVMethod {
+		by = "built-in user verification"
+	}
+	return fmt.Sprintf("PIN/UV auth protocol %d, tokens by %s", v.protocol, by)
+}
+
+// uses is what a case had to do with.
+type uses struct{ protocol, method bool }
+
+// try runs a case in one variant.
+func (h *harness) try(ctx context.Context, c *Case, v variant, asked *uses) (Result, error) {
+	limited, cancel := context.WithTimeout(ctx, caseLimit+2*c.setup.wait)
+	defer cancel()
+	wanted := c.setup.state
+	if v.method == ctap2.UVMethod {
+		wanted.uv = true
+	}
+	err := h.prepare(limited, c, wanted, v)
+	var no inapplicable
+	switch {
+	case errors.As(err, &no):
+		return Result{Outcome: no.outcome, Message: no.why}, nil
+	case err != nil:
+		return Result{}, err
+	}
+	x := &trial{
+		h: h, c: c, ctx: limited, key: h.key, info: h.key.Info(),
+		prefers: v.protocol, method: v.method, asked: asked, held: map[ctap2.Permission]*ctap2.Token{},
+	}
+	result := x.perform()
+	if result.Outcome == Failed {
+		h.changed = true // whatever it was, it may have left something behind
+	}
+	return result, context.Cause(ctx)
+}
+
+// caseLimit is how long a case may take that waits for nothing but touches.
+const caseLimit = 3 * time.Minute
+
+// An inapplicable case is one that there is no way to run here.
+type inapplicable struct {
+	outcome Outcome
+	why     string
+}
+
+func (n inapplicable) Error() string { return n.why }
+
+func notApplicable(format string, args ...any) error {
+	return inapplicable{NotApplicable, fmt.Sprintf(format, args...)}
+}
+
+// describe is the result of a case that failed, as a test says it.
+func (r *Result) describe() string {
+	text := r.Message
+	if r.Variant != "" {
+		text += "\nwith " + r.Variant
+	}
+	for _, e := range r.Exchanges {
+		text += "\n" + e.String()
+	}
+	return text
+}
+
+// String returns the exchange on a few lines.
+func (e Exchange) String() string {
+	text := "> " + e.Command
+	if e.Request != "" {
+		text += " " + e.Request
+	}
+	text += "\n< " + cmp.Or(e.Error, e.Status)
+	if e.Reply != "" {
+		text += " " + e.Reply
+	}
+	return text
+}

@@ -1,0 +1,307 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/pin"
+)
+
+// rank puts states in the order in which the fewest resets lead from one to the
+// next.
+func (s state) rank() int {
+	n := 0
+	for i, set := range []bool{s.pin, s.uv, s.alwaysUV} {
+		if set {
+			n |= 1 << i
+		}
+	}
+	return n
+}
+
+// close closes the authenticator, if it is open.
+func (h *harness) close() {
+	if h.key != nil {
+		_ = h.key.Close() // whatever is wrong with it, it is opened anew
+		h.key = nil
+	}
+}
+
+// open opens it anew.
+func (h *harness) open(ctx context.Context, options ...ctap2.Option) error {
+	h.close()
+	transport, err := h.config.Target.Open(ctx)
+	if err != nil {
+		return err
+	}
+	return h.reopen(ctx, transport, options...)
+}
+
+// reopen asks for the Info of an authenticator that is open, and takes over what
+// remembers nothing of the case before.
+func (h *harness) reopen(ctx context.Context, transport ctap2.Transport, options ...ctap2.Option) error {
+	key, err := ctap2.Open(ctx, h.watched(transport), append(options, ctap2.WithInteraction(ctap2.Interaction{
+		PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) {
+			return pin.FromString(h.pin()), nil
+		},
+		Touch: func(ctap2.TouchRequest) { h.waiting() },
+	}))...)
+	if err != nil {
+		_ = transport.Close()
+		return err
+	}
+	h.key = key
+	return nil
+}
+
+// waiting is called when the authenticator waits for the person.
+func (h *harness) waiting() {
+	if h.operator.Waiting != nil {
+		h.operator.Waiting(h.doing)
+	}
+	h.touches++
+	if h.onTouch != nil {
+		h.onTouch()
+	}
+}
+
+// do has the person do something from now on.
+func (h *harness) do(ctx context.Context, g Gesture) error {
+	if h.doing == g {
+		return nil
+	}
+	h.tell(Event{Kind: Person, Case: h.at, Gesture: g})
+	if err := h.operator.gesture(ctx, g); err != nil {
+		return err
+	}
+	h.doing = g
+	return nil
+}
+
+// powerCycle takes the power and gives it back. The authenticator is closed.
+func (h *harness) powerCycle(ctx context.Context) error {
+	h.close()
+	h.tell(Event{Kind: Person, Case: h.at, Message: "power cycle"})
+	return h.operator.powerCycle(ctx)
+}
+
+// reset makes the authenticator as it left the factory.
+func (h *harness) reset(ctx context.Context) error {
+	h.tell(Event{Kind: Preparing, Case: h.at, Message: "reset"})
+	gesture := Touch
+	if h.origin.LongTouchForReset || h.longReset {
+		gesture = LongTouch
+	}
+	if err := h.do(ctx, gesture); err != nil {
+		return fmt.Errorf("reset: %w", err)
+	}
+	err := h.resetNow(ctx)
+	if err == nil {
+		err = h.do(ctx, Touch)
+	}
+	if err != nil {
+		return fmt.Errorf("reset: %w", err)
+	}
+	h.known, h.changed, h.credentials, h.longReset = true, false, 0, false
+	info := h.key.Info()
+	h.factory = state{uv: info.Options[ctap2.OptionUserVerification], alwaysUV: info.Options[ctap2.OptionAlwaysUV]}
+	h.state, h.everReset = h.factory, true
+	return nil
+}
+
+func (h *harness) resetNow(ctx context.Context) error {
+	if h.operator.Reset != nil {
+		h.close()
+		if err := h.operator.Reset(ctx); err != nil {
+			return err
+		}
+		return h.open(ctx)
+	}
+	if err := h.powerCycle(ctx); err != nil {
+		return err
+	}
+	if err := h.open(ctx); err != nil {
+		return err
+	}
+	if err := h.key.Reset(ctx); err != nil {
+		return err
+	}
+	_, err := h.key.GetInfo(ctx)
+	return err
+}
+
+// prepare brings the authenticator into the state that a case needs, opens it
+// for the variant, and sees whether the case applies.
+func (h *harness) prepare(ctx context.Context, c *Case, wanted state, v variant) error {
+	if err := h.do(ctx, Touch); err != nil {
+		return err
+	}
+	if !ctap2Spoken.holds(h.origin) {
+		if !c.setup.u2f {
+			return notApplicable("%s", ctap2Spoken.not)
+		}
+	} else if h.config.Destructive {
+		if err := h.arrange(ctx, wanted); err != nil {
+			return err
+		}
+	}
+	options := []ctap2.Option{ctap2.WithStrictCBOR(), ctap2.WithPINUVAuthProtocol(v.protocol)}
+	if err := h.open(ctx, options...); err != nil {
+		return err
+	}
+	info := h.key.Info()
+	if !h.config.Destructive {
+		if err := c.setup.state.foundIn(info); err != nil {
+			return err
+		}
+	}
+	for _, cond := range c.setup.conds {
+		if !cond.holds(info) {
+			return notApplicable("%s", cond.not)
+		}
+	}
+	return h.below(c)
+}
+
+// below sees whether there is what the case needs below the messages.
+func (h *harness) below(c *Case) error {
+	t := &h.config.Target
+	if c.setup.below == "hid" && t.HID == nil || c.setup.below == "nfc" && t.NFC == nil {
+		return notApplicable("the authenticator is not on %s, or its transport does not show that", strings.ToUpper(c.setup.below))
+	}
+	return nil
+}
+
+// foundIn sees whether an authenticator that must not be changed is in the state
+// that a case needs.
+func (s state) foundIn(info *ctap2.Info) error {
+	switch {
+	case s.pin && !info.Options[ctap2.OptionClientPIN]:
+		return notApplicable("no PIN is set")
+	case s.uv && !info.Options[ctap2.OptionUserVerification]:
+		return notApplicable("built-in user verification is not set up")
+	case s.alwaysUV != info.Options[ctap2.OptionAlwaysUV]:
+		return notApplicable("alwaysUv is another")
+	}
+	return nil
+}
+
+// arrange brings about a state.
+func (h *harness) arrange(ctx context.Context, wanted state) error {
+	if h.everReset && h.factory.uv && !wanted.uv {
+		return notApplicable("built-in user verification is always set up")
+	}
+	if h.known && !h.changed && h.state == wanted && h.clean(ctx) {
+		return nil
+	}
+	if !h.known || h.changed || h.credentials > 0 || h.state.rank()&^wanted.rank() != 0 || h.state.alwaysUV != wanted.alwaysUV {
+		if err := h.reset(ctx); err != nil {
+			return err
+		}
+		if h.factory.uv && !wanted.uv {
+			return notApplicable("built-in user verification is always set up")
+		}
+	}
+	err := h.advance(ctx, wanted)
+	h.changed = false
+	if err != nil {
+		h.known = false
+	}
+	return err
+}
+
+// advance leads from a state to another that has more.
+func (h *harness) advance(ctx context.Context, wanted state) error {
+	if h.key == nil {
+		if err := h.open(ctx); err != nil {
+			return err
+		}
+	}
+	info := h.key.Info()
+	if wanted.pin && !h.state.pin {
+		if !clientPIN.holds(info) {
+			return notApplicable("has no PIN")
+		}
+		if err := h.key.SetPIN(ctx, pin.FromString(h.pin())); err != nil {
+			return fmt.Errorf("setPIN on the way: %w", err)
+		}
+		h.state.pin = true
+	}
+	if wanted.uv && !h.state.uv {
+		if !h.state.pin || !builtInUV.holds(info) {
+			return notApplicable("has no built-in user verification that can be set up without a PIN")
+		}
+		_, err := h.key.EnrollFingerprint(ctx, &ctap2.EnrollFingerprintRequest{})
+		if errors.Is(err, ctap2.ErrUnsupported) {
+			return notApplicable("built-in user verification cannot be set up by a platform")
+		}
+		if err != nil {
+			return fmt.Errorf("enrollment on the way: %w", err)
+		}
+		h.state.uv = true
+	}
+	if wanted.alwaysUV != h.state.alwaysUV {
+		if !togglesAlways.holds(info) {
+			return notApplicable("has no alwaysUv")
+		}
+		if err := h.key.ToggleAlwaysUV(ctx, nil); err != nil {
+			return notApplicable("alwaysUv cannot be changed: %v", err)
+		}
+		h.state.alwaysUV = wanted.alwaysUV
+	}
+	h.known = true
+	return nil
+}
+
+// clean deletes the credentials of the case before, where that takes less than a
+// reset, and reports whether there are none.
+func (h *harness) clean(ctx context.Context) bool {
+	if h.credentials == 0 {
+		return true
+	}
+	if h.key == nil || !h.state.pin || h.state.alwaysUV || !credMgmt.holds(h.key.Info()) || !permissions.holds(h.key.Info()) {
+		return false
+	}
+	token, err := h.key.Token(ctx, &ctap2.TokenRequest{
+		Permissions: ctap2.PermissionCredentialManagement, Method: ctap2.PINMethod,
+	})
+	if err != nil {
+		return false
+	}
+	defer token.Wipe()
+	stored, err := h.key.EnumerateCredentials(ctx, &ctap2.EnumerateCredentialsRequest{Token: token})
+	if err != nil {
+		return false
+	}
+	for _, c := range stored {
+		err := h.key.DeleteCredential(ctx, &ctap2.DeleteCredentialRequest{Credential: c.Credential, Token: token})
+		if err != nil {
+			return false
+		}
+	}
+	h.credentials = 0
+	return true
+}
+
+// pin is the PIN that the run has set, or that its caller knows. Four digits are
+// too few for some authenticators, and neighbours in a row are refused by others.
+func (h *harness) pin() string {
+	if !h.config.Destructive {
+		return string(h.config.PIN.Bytes())
+	}
+	return digits(thePIN, h.origin)
+}
+
+// digits lengthens a PIN to what the authenticator demands.
+func digits(pin string, info *ctap2.Info) string {
+	for len(pin) < info.MinPINLength {
+		pin += pin[len(pin)-4:]
+	}
+	return pin
+}
+
+// PINs of a destructive run.
+const thePIN, otherPIN = "271828", "161803"

@@ -1,0 +1,132 @@
+package conformance
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/internal/cbor"
+	"github.com/tapstone/fido/internal/ctap"
+)
+
+// A watch sees what goes to the authenticator, and notices what a reset must
+// undo before the next case. It keeps the last exchanges as a person reads them.
+type watch struct {
+	ctap2.Transport
+	h    *harness
+	last []Exchange
+}
+
+// kept is how many exchanges a watch keeps.
+const kept = 50
+
+// watched puts a watch under what writes exchanges down.
+func (h *harness) watched(t ctap2.Transport) ctap2.Transport {
+	h.watch = &watch{Transport: t, h: h}
+	return ctap2.Trace(h.watch, slog.New(h.watch), ctap2.ShowAccounts())
+}
+
+// Unwrap lets the abilities of the transport be found.
+func (w *watch) Unwrap() ctap2.Transport { return w.Transport }
+
+func (w *watch) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
+	reply, err := w.Transport.Exchange(ctx, message, status)
+	if err != nil || len(reply) == 0 || len(message) == 0 {
+		w.h.changed = true // nobody knows what has become of it
+		return reply, err
+	}
+	w.h.notice(message[0], message[1:], reply[0])
+	return reply, err
+}
+
+// notice takes note of what a command has changed.
+func (h *harness) notice(command byte, parameters []byte, status byte) {
+	switch status {
+	case ctap.StatusPINInvalid, ctap.StatusPINBlocked, ctap.StatusPINAuthBlocked, ctap.StatusUVInvalid, ctap.StatusUVBlocked:
+		h.changed = true // the counter of tries
+		return
+	case ctap.StatusPINAuthInvalid:
+		h.changed = h.changed || command == ctap.CmdClientPIN
+		return
+	case ctap.StatusOK:
+	default:
+		return
+	}
+	var request struct {
+		One     any            `cbor:"1,keyasint"`
+		Two     any            `cbor:"2,keyasint"`
+		Options map[string]any `cbor:"7,keyasint"`
+	}
+	readable := len(parameters) == 0 || cbor.Unmarshal(parameters, &request) == nil
+	switch command {
+	case ctap.CmdReset:
+		h.known, h.changed, h.credentials = false, false, 0
+	case ctap.CmdMakeCredential:
+		if rk, _ := request.Options["rk"].(bool); rk || !readable {
+			h.credentials++
+		}
+	case ctap.CmdGetInfo, ctap.CmdGetAssertion, ctap.CmdGetNextAssertion, ctap.CmdSelection:
+	case ctap.CmdClientPIN:
+		h.changed = h.changed || among(request.Two, readable, ctap.PINSetPIN, ctap.PINChangePIN)
+	case ctap.CmdCredentialManagement, ctap.CmdCredentialManagementPreview:
+		// What is there less, or has another name, is there for one case only.
+	case ctap.CmdBioEnrollment, ctap.CmdBioEnrollmentPreview:
+		h.changed = h.changed || among(request.Two, readable,
+			ctap.BioEnrollBegin, ctap.BioEnrollCaptureNextSample, ctap.BioSetFriendlyName, ctap.BioRemoveEnrollment)
+	case ctap.CmdLargeBlobs:
+		h.changed = h.changed || request.Two != nil || !readable
+	default:
+		h.changed = true
+	}
+}
+
+// among reports whether a subcommand is one of those, or cannot be read.
+func among(subcommand any, readable bool, those ...uint64) bool {
+	number, ok := subcommand.(uint64)
+	if !ok || !readable {
+		return true
+	}
+	for _, one := range those {
+		if number == one {
+			return true
+		}
+	}
+	return false
+}
+
+// Enabled, Handle, WithAttrs and WithGroup are those of a slog.Handler, for the
+// records of ctap2.Trace.
+func (w *watch) Enabled(context.Context, slog.Level) bool { return true }
+
+func (w *watch) Handle(_ context.Context, r slog.Record) error {
+	var e Exchange
+	r.Attrs(func(a slog.Attr) bool {
+		switch text := a.Value.String(); a.Key {
+		case "command":
+			e.Command = text
+		case "subcommand":
+			e.Command += " " + text
+		case "request":
+			e.Request = text
+		case "status":
+			e.Status = text
+		case "reply":
+			e.Reply = text
+		case "error":
+			e.Error = text
+		}
+		return true
+	})
+	w.note(e)
+	return nil
+}
+
+func (w *watch) WithAttrs([]slog.Attr) slog.Handler { return w }
+func (w *watch) WithGroup(string) slog.Handler      { return w }
+
+func (w *watch) note(e Exchange) {
+	if len(w.last) == kept {
+		w.last = append(w.last[:0], w.last[1:]...)
+	}
+	w.last = append(w.last, e)
+}
