@@ -321,6 +321,29 @@ func TestQuirk36ProtocolOrder(t *testing.T) {
 	}
 }
 
+func TestWithPINUVAuthProtocol(t *testing.T) {
+	for _, p := range []pin.Protocol{pin.One, pin.Two} {
+		for _, offered := range [][]pin.Protocol{{pin.One, pin.Two}, {pin.Two, pin.One}, {pin.One}, {pin.Two}} {
+			soft, err := virtual.New(virtual.Config{PIN: "271828", PINProtocols: offered})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer soft.Close()
+			key := open(t, soft, ctap2.WithPINUVAuthProtocol(p), ctap2.WithInteraction(ctap2.Interaction{
+				PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) { return pin.FromString("271828"), nil },
+			}))
+			token, err := key.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionGetAssertion, RPID: "example.com"})
+			if !slices.Contains(offered, p) {
+				if !errors.Is(err, ctap2.ErrUnsupported) {
+					t.Errorf("%v of %v: %v", p, offered, err)
+				}
+			} else if err != nil || token.Protocol() != p {
+				t.Errorf("%v of %v: %v, %v", p, offered, token, err)
+			}
+		}
+	}
+}
+
 // Quirk 38: getPINRetries always names the protocol.
 func TestQuirk38PINRetries(t *testing.T) {
 	d := sit(t, virtual.Config{PIN: "271828", Faults: virtual.PINRetriesNeedProtocol})

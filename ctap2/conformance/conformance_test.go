@@ -2,6 +2,9 @@ package conformance_test
 
 import (
 	"context"
+	"maps"
+	"os"
+	"regexp"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,34 +61,68 @@ func gesture(key *virtual.Authenticator, g conformance.Gesture) error {
 	return nil
 }
 
-// TestVirtual: the software authenticator passes what applies to it, in every
-// profile.
-func TestVirtual(t *testing.T) {
+// targets are the keys that the cases are tried on: the profiles, and the
+// variants, by name.
+func targets() map[string]virtual.Config {
+	all := map[string]virtual.Config{}
 	for _, profile := range virtual.Profiles() {
-		t.Run(profile.String(), func(t *testing.T) {
-			check(t, profile.Config())
+		all[profile.String()] = profile.Config()
+	}
+	maps.Copy(all, variants)
+	return all
+}
+
+// variants are keys that lack, or have, what makes a case apply that applies to
+// no profile.
+var variants = map[string]virtual.Config{
+	"default": {},
+}
+
+// chosen are the cases that FIDO_CASES matches, a regular expression; unset: all.
+func chosen(c conformance.Case) bool {
+	return regexp.MustCompile(os.Getenv("FIDO_CASES")).MatchString(c.ID)
+}
+
+// TestVirtual: the software authenticator passes all cases that apply to it, and
+// each case applies to one of the keys at least.
+func TestVirtual(t *testing.T) {
+	applied := map[string]bool{}
+	for name, config := range targets() {
+		t.Run(name, func(t *testing.T) {
+			for _, r := range check(t, config) {
+				if r.Outcome == conformance.Passed || r.Outcome == conformance.Failed {
+					applied[r.ID] = true
+				}
+			}
 		})
+	}
+	for _, c := range conformance.Cases() {
+		if chosen(c) && !applied[c.ID] {
+			t.Errorf("%s applies to none of the keys", c.ID)
+		}
 	}
 }
 
-// check runs all cases against a key, in no time of the clock on the wall.
-func check(t *testing.T, config virtual.Config) {
+// check runs the cases against a key, in no time of the clock on the wall.
+func check(t *testing.T, config virtual.Config) []conformance.Result {
 	t.Helper()
 	var report *conformance.Report
 	var err error
 	synctest.Test(t, func(t *testing.T) {
-		report, err = conformance.Check(t.Context(), conformance.Config{Target: target(t, config), Destructive: true, MaxWait: -1})
+		report, err = conformance.Check(t.Context(), conformance.Config{
+			Target: target(t, config), Destructive: true, MaxWait: -1, Only: chosen,
+		})
 	})
 	if err != nil {
 		t.Error(err)
 	}
 	if report == nil {
-		return
+		return nil
 	}
 	for _, r := range report.Results {
 		switch {
 		case r.Outcome == conformance.Failed:
-			t.Errorf("%s: %s", r.ID, r.Message)
+			t.Errorf("%s: %s %s", r.ID, r.Message, r.Variant)
 			for _, e := range r.Exchanges {
 				t.Log(e)
 			}
@@ -95,4 +132,5 @@ func check(t *testing.T, config virtual.Config) {
 			t.Errorf("%s: skipped: %s", r.ID, r.Message)
 		}
 	}
+	return report.Results
 }

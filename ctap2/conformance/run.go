@@ -116,7 +116,7 @@ type harness struct {
 	number   int
 
 	key    *ctap2.Authenticator // of the trial, or of the preparation; nil: closed
-	watch  *watch               // under it
+	last   []Exchange           // of this trial
 	doing  Gesture
 	origin *ctap2.Info // as the run found it
 
@@ -126,7 +126,6 @@ type harness struct {
 	state       state
 	changed     bool // something was done that only a reset undoes
 	credentials int  // discoverable ones made since the last reset
-	longReset   bool // nothing but a long touch will reset it
 	touches     int  // how often it has waited for its user in this trial
 	onTouch     func()
 }

@@ -91,24 +91,13 @@ func (h *harness) powerCycle(ctx context.Context) error {
 // reset makes the authenticator as it left the factory.
 func (h *harness) reset(ctx context.Context) error {
 	h.tell(Event{Kind: Preparing, Case: h.at, Message: "reset"})
-	gesture := Touch
-	if h.origin.LongTouchForReset || h.longReset {
-		gesture = LongTouch
-	}
-	if err := h.do(ctx, gesture); err != nil {
+	if err := h.resetNow(ctx); err != nil {
 		return fmt.Errorf("reset: %w", err)
 	}
-	err := h.resetNow(ctx)
-	if err == nil {
-		err = h.do(ctx, Touch)
-	}
-	if err != nil {
-		return fmt.Errorf("reset: %w", err)
-	}
-	h.known, h.changed, h.credentials, h.longReset = true, false, 0, false
 	info := h.key.Info()
 	h.factory = state{uv: info.Options[ctap2.OptionUserVerification], alwaysUV: info.Options[ctap2.OptionAlwaysUV]}
-	h.state, h.everReset = h.factory, true
+	h.everReset, h.known, h.state = true, true, h.factory
+	h.changed, h.credentials = false, 0
 	return nil
 }
 
@@ -126,11 +115,20 @@ func (h *harness) resetNow(ctx context.Context) error {
 	if err := h.open(ctx); err != nil {
 		return err
 	}
+	gesture := Touch
+	if h.key.Info().LongTouchForReset {
+		gesture = LongTouch
+	}
+	if err := h.do(ctx, gesture); err != nil {
+		return err
+	}
 	if err := h.key.Reset(ctx); err != nil {
 		return err
 	}
-	_, err := h.key.GetInfo(ctx)
-	return err
+	if _, err := h.key.GetInfo(ctx); err != nil {
+		return err
+	}
+	return h.do(ctx, Touch)
 }
 
 // prepare brings the authenticator into the state that a case needs, opens it
@@ -154,7 +152,7 @@ func (h *harness) prepare(ctx context.Context, c *Case, wanted state, v variant)
 	}
 	info := h.key.Info()
 	if !h.config.Destructive {
-		if err := c.setup.state.foundIn(info); err != nil {
+		if err := wanted.foundIn(info); err != nil {
 			return err
 		}
 	}

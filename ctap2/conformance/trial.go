@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tapstone/fido/ctap2"
@@ -33,7 +34,7 @@ type verdict struct{ err error }
 func (x *trial) perform() (result Result) {
 	h := x.h
 	h.touches, h.onTouch = 0, nil
-	h.watch.last = nil
+	h.last = nil
 	defer func() {
 		h.onTouch = nil
 		switch ended := recover().(type) {
@@ -47,7 +48,7 @@ func (x *trial) perform() (result Result) {
 			result = Result{Outcome: Failed, Message: x.found[0]}
 		}
 		if result.Outcome == Failed {
-			result.Exchanges = h.watch.last
+			result.Exchanges = slices.Clone(h.last)
 		}
 	}()
 	err := x.c.run(x)

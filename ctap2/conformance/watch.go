@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/internal/cbor"
@@ -10,20 +11,19 @@ import (
 )
 
 // A watch sees what goes to the authenticator, and notices what a reset must
-// undo before the next case. It keeps the last exchanges as a person reads them.
+// undo before the next case.
 type watch struct {
 	ctap2.Transport
-	h    *harness
-	last []Exchange
+	h *harness
 }
 
-// kept is how many exchanges a watch keeps.
+// kept is how many exchanges of a trial are kept.
 const kept = 50
 
 // watched puts a watch under what writes exchanges down.
 func (h *harness) watched(t ctap2.Transport) ctap2.Transport {
-	h.watch = &watch{Transport: t, h: h}
-	return ctap2.Trace(h.watch, slog.New(h.watch), ctap2.ShowAccounts())
+	w := &watch{t, h}
+	return ctap2.Trace(w, slog.New(w), ctap2.ShowAccounts())
 }
 
 // Unwrap lets the abilities of the transport be found.
@@ -60,7 +60,8 @@ func (h *harness) notice(command byte, parameters []byte, status byte) {
 	readable := len(parameters) == 0 || cbor.Unmarshal(parameters, &request) == nil
 	switch command {
 	case ctap.CmdReset:
-		h.known, h.changed, h.credentials = false, false, 0
+		h.known, h.state = h.everReset, h.factory
+		h.changed, h.credentials = false, 0
 	case ctap.CmdMakeCredential:
 		if rk, _ := request.Options["rk"].(bool); rk || !readable {
 			h.credentials++
@@ -117,16 +118,17 @@ func (w *watch) Handle(_ context.Context, r slog.Record) error {
 		}
 		return true
 	})
-	w.note(e)
+	w.h.note(e)
 	return nil
 }
 
 func (w *watch) WithAttrs([]slog.Attr) slog.Handler { return w }
 func (w *watch) WithGroup(string) slog.Handler      { return w }
 
-func (w *watch) note(e Exchange) {
-	if len(w.last) == kept {
-		w.last = append(w.last[:0], w.last[1:]...)
+// note keeps an exchange, for the result of a case that fails.
+func (h *harness) note(e Exchange) {
+	if len(h.last) == kept {
+		h.last = slices.Delete(h.last, 0, 1)
 	}
-	w.last = append(w.last, e)
+	h.last = append(h.last, e)
 }
