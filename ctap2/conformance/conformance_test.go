@@ -27,6 +27,11 @@ func target(t *testing.T, config virtual.Config) conformance.Target {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { key.Close() })
+	return memory(key)
+}
+
+// memory is a key that is reached without a transport.
+func memory(key *virtual.Authenticator) conformance.Target {
 	return conformance.Target{
 		Open: func(context.Context) (ctap2.Transport, error) { return soft{key}, nil },
 		Operator: conformance.Operator{
