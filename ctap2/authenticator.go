@@ -44,7 +44,7 @@ type Authenticator struct {
 	rules       cbor.Rules
 	noU2F       bool
 	only        pin.Protocol // of WithPINUVAuthProtocol; 0: any
-	u2f         bool // the key speaks U2F alone; set by Open
+	u2f         bool         // the key speaks U2F alone; set by Open
 
 	turn  chan struct{} // holds one value while a ceremony runs
 	info  atomic.Pointer[Info]

@@ -100,17 +100,12 @@ const maxIdleReads = 256
 // channels, which other programs use, do not move the limit. The packet's data
 // is valid until the next call.
 func (d *Device) next(channel uint32, limit time.Time) (packet, error) {
-	if err := d.setReadDeadline(limit); err != nil {
-		return packet{}, err
-	}
+	exact := false // the Conn's deadline is the limit, not an earlier one
 	for idle := 0; idle < maxIdleReads; {
 		// Not left to the deadline, although it may be over: a Conn may deliver
 		// what it has all the same.
-		if d.interruption() != nil {
-			return packet{}, errInterrupted
-		}
-		if !time.Now().Before(limit) {
-			return packet{}, errTimeout
+		if err := d.boundRead(limit, exact); err != nil {
+			return packet{}, err
 		}
 		n, err := d.conn.Read(d.in)
 		switch {
@@ -118,8 +113,11 @@ func (d *Device) next(channel uint32, limit time.Time) (packet, error) {
 			return packet{}, d.failure(err)
 		case err != nil && d.interruption() != nil:
 			return packet{}, errInterrupted
-		case err != nil:
+		case err != nil && exact:
 			return packet{}, errTimeout
+		case err != nil: // the deadline of an earlier packet, or wake's
+			exact = true
+			continue
 		case n < len(d.in):
 			idle++
 			continue
@@ -133,10 +131,10 @@ func (d *Device) next(channel uint32, limit time.Time) (packet, error) {
 }
 
 // write sends the packet in d.out.
-func (d *Device) write(limit time.Time) error {
+func (d *Device) write(within time.Duration) error {
 	if d.writeDeadline != nil {
 		// A Conn whose deadline cannot be set will say in Write what is wrong.
-		_ = d.writeDeadline.SetWriteDeadline(limit)
+		_ = d.writeDeadline.SetWriteDeadline(time.Now().Add(within))
 	}
 	d.unclean = true
 	n, err := d.conn.Write(d.out)

@@ -55,7 +55,8 @@ type Device struct {
 
 	// mu guards the read deadline, which a context that ends moves to the
 	// past, and the fields below.
-	mu sync.Mutex
+	mu           sync.Mutex
+	readDeadline time.Time // of the last boundRead
 	// watched is the context of the exchange that runs, as long as its end is
 	// to interrupt a read. The function that a context calls when it ends may
 	// run late, in the time of the next exchange: so it asks watched.
@@ -218,14 +219,27 @@ func (d *Device) wake() {
 	}
 }
 
-// setReadDeadline bounds the reads to come. It may undo what wake did: before
-// each read, next asks for an interruption.
-func (d *Device) setReadDeadline(limit time.Time) error {
+// boundRead makes the next read end at the limit or, unless exact, earlier. It
+// returns errTimeout or errInterrupted where nobody needs to read. What makes
+// wake end a read is seen here, or wake comes later and ends the read.
+func (d *Device) boundRead(limit time.Time, exact bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	now := time.Now()
+	switch {
+	case d.interruptionLocked() != nil:
+		return errInterrupted
+	case !now.Before(limit):
+		return errTimeout
+	case !exact && now.Before(d.readDeadline) && !d.readDeadline.After(limit):
+		// That of an earlier packet will do. To set one for each keeps the
+		// runtime busy with its timers.
+		return nil
+	}
 	if err := d.conn.SetReadDeadline(limit); err != nil {
 		return fmt.Errorf("%w: %w", ErrDeviceGone, err)
 	}
+	d.readDeadline = limit
 	return nil
 }
 

@@ -90,7 +90,7 @@ func (d *Device) exchangeOnce(r *request) (answer []byte, untouched bool, err er
 			d.unwatch()
 			last = time.Now()
 			limit = last.Add(CancelTimeout)
-			if err := d.cancel(limit); err != nil || gaveUp == ErrClosed {
+			if err := d.cancel(CancelTimeout); err != nil || gaveUp == ErrClosed {
 				return nil, false, giveUp(gaveUp, err)
 			}
 			continue
@@ -109,7 +109,7 @@ func (d *Device) exchangeOnce(r *request) (answer []byte, untouched bool, err er
 			// A device that was told before it had begun may have ignored it.
 			if now := time.Now(); now.Sub(last) >= cancelAgain {
 				last = now
-				if err := d.cancel(limit); err != nil {
+				if err := d.cancel(limit.Sub(now)); err != nil {
 					return nil, false, giveUp(gaveUp, err)
 				}
 			}
@@ -160,9 +160,9 @@ func (r *request) check(answer []byte) error {
 const cancelAgain = 200 * time.Millisecond
 
 // cancel sends CTAPHID_CANCEL, which has no answer of its own (§11.2.9.1.5).
-func (d *Device) cancel(limit time.Time) error {
+func (d *Device) cancel(within time.Duration) error {
 	d.fill(d.channel, ctap.HIDCancel|ctap.HIDInitBit, nil)
-	return d.write(limit)
+	return d.write(within)
 }
 
 // giveUp joins why nobody waits any longer, if so, with what happened then.

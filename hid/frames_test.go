@@ -338,6 +338,44 @@ type flood struct {
 
 func (f *flood) Read(p []byte) (int, error) { f.read(); return len(p), nil }
 
+// A deadline is not set for each packet, and one that is left of an earlier wait
+// does not shorten a later one.
+func TestReadDeadlineKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := hidtest.New(nil)
+		c := &deadlines{Device: k}
+		d := newDevice(t, c)
+		for range 3 {
+			mustAnswer(t, d, counting(3000)) // 51 reports each way
+		}
+		if c.set > 6 {
+			t.Errorf("%d deadlines for three exchanges", c.set)
+		}
+
+		const nearly = AnswerTimeout - time.Millisecond
+		time.Sleep(nearly)
+		k.Handle(always(hidtest.Default().Delay(0, nearly).Delay(1, PacketTimeout-time.Millisecond)))
+		mustAnswer(t, d, question)
+		k.Handle(always(hidtest.Silence()))
+		start := time.Now()
+		_, err := d.Exchange(t.Context(), getInfo, nil)
+		mustMatch(t, err, ErrNoAnswer)
+		if took := time.Since(start); took != AnswerTimeout {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+type deadlines struct {
+	*hidtest.Device
+	set int
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error {
+	d.set++
+	return d.Device.SetReadDeadline(t)
+}
+
 // A Conn that can bound its writes is asked to.
 func TestWriteDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/tapstone/fido/internal/devfile"
 )
 
 // linux is where the kernel shows its HID devices.
@@ -175,7 +177,7 @@ func deviceNumber(rdev uint64) (major, minor uint32) {
 // each report that is written, 0 if there is none, and puts it in front of each
 // that is read, if there is one (Documentation/hid/hidraw.rst).
 type hidraw struct {
-	file    *os.File
+	file    *devfile.File
 	raw     syscall.RawConn
 	layout  reportLayout
 	in, out []byte // a report and its ID
@@ -187,8 +189,13 @@ func newHidraw(f *os.File, layout reportLayout) (*hidraw, error) {
 		_ = f.Close()
 		return nil, err
 	}
+	file, err := devfile.New(f)
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
 	return &hidraw{
-		file: f, raw: raw, layout: layout,
+		file: file, raw: raw, layout: layout,
 		in: make([]byte, 1+layout.in), out: make([]byte, 1+layout.out),
 	}, nil
 }

@@ -267,10 +267,10 @@ func TestOpen(t *testing.T) {
 			thisMachine = p.machine(t, test.descriptor)
 			defer func() { thisMachine = linux{sys: "/sys", dev: "/dev"} }()
 			keepalive := reports(64, 5, ctap.HIDKeepalive, []byte{ctap.KeepaliveUPNeeded})
-			respond := [][]byte{reports(64, 5, ctap.HIDCBOR, []byte{0, 1, 2})[0]}
+			respond := make(chan [][]byte, 1)
 			served := make(chan struct{})
 			go func() {
-				p.serve(test.id, replies(func() [][]byte { return respond }))
+				p.serve(test.id, replies(func() [][]byte { return <-respond }))
 				close(served)
 			}()
 
@@ -278,18 +278,20 @@ func TestOpen(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			respond <- reports(64, 5, ctap.HIDCBOR, []byte{0, 1, 2})
 			answer, err := d.Exchange(t.Context(), getInfo, nil)
 			if err != nil || !bytes.Equal(answer, []byte{0, 1, 2}) {
 				t.Fatalf("Exchange = %x, %v", answer, err)
 			}
 
-			respond = keepalive
+			respond <- keepalive
 			ctx, cancel := context.WithCancel(t.Context())
 			answer, err = d.Exchange(ctx, getInfo, func(byte) { cancel() })
 			if err != nil || !bytes.Equal(answer, []byte{ctap.StatusKeepaliveCancel}) {
 				t.Fatalf("Exchange = %x, %v", answer, err)
 			}
 
+			respond <- keepalive
 			_, err = d.Exchange(t.Context(), getInfo, func(byte) { p.Close() })
 			mustMatch(t, err, ErrDeviceGone)
 			<-served
@@ -300,6 +302,39 @@ func TestOpen(t *testing.T) {
 			mustMatch(t, err, ErrClosed)
 		})
 	}
+}
+
+// OpenConn sends nothing by itself, and takes reports as they are.
+func TestOpenConn(t *testing.T) {
+	p := newTerminal(t)
+	thisMachine = p.machine(t, fidoDescriptor)
+	defer func() { thisMachine = linux{sys: "/sys", dev: "/dev"} }()
+	heard := make(chan []byte, 1)
+	go p.serve(0, func(report []byte) [][]byte {
+		heard <- bytes.Clone(report)
+		return [][]byte{report}
+	})
+	conn, option, err := OpenConn(t.Context(), p.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if sizes, err := applied([]Option{option}); err != nil || sizes != (options{in: 64, out: 64}) {
+		t.Errorf("%+v, %v", sizes, err)
+	}
+	report := bytes.Repeat([]byte{0xA5}, 64)
+	if n, err := conn.Write(report); err != nil || n != len(report) {
+		t.Fatal(n, err)
+	}
+	if got := <-heard; !bytes.Equal(got, report) {
+		t.Errorf("the first report is %x", got)
+	}
+	echo := make([]byte, 64)
+	if n, err := conn.Read(echo); err != nil || !bytes.Equal(echo[:n], report) {
+		t.Errorf("Read = %x, %v", echo[:n], err)
+	}
+	_, _, err = OpenConn(t.Context(), filepath.Join(t.TempDir(), "hidraw0"))
+	mustMatch(t, err, fs.ErrNotExist)
 }
 
 // Open closes what it cannot use.

@@ -69,7 +69,7 @@ func (d *Device) send(channel uint32, command byte, message []byte) error {
 		if err := d.interruption(); err != nil {
 			return err
 		}
-		if err := d.write(time.Now().Add(PacketTimeout)); err != nil {
+		if err := d.write(PacketTimeout); err != nil {
 			return err
 		}
 		if len(rest) == 0 {

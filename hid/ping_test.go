@@ -51,6 +51,23 @@ func BenchmarkPingLargest(b *testing.B) {
 	}
 }
 
+// One buffer for the answer, whatever its length, and two for the context.
+func TestPingLargestAllocations(t *testing.T) {
+	d, err := New(t.Context(), &echo{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := counting(d.MaxMessageSize())
+	allocations := testing.AllocsPerRun(100, func() {
+		if _, err := d.Ping(t.Context(), data); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if allocations > 3 {
+		t.Errorf("%v allocations, at most 3", allocations)
+	}
+}
+
 func BenchmarkExchange(b *testing.B) {
 	d, err := New(b.Context(), &echo{})
 	if err != nil {

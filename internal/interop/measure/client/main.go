@@ -1,0 +1,190 @@
+//go:build linux
+
+// Client does one thing with a key many times, with this library, and prints
+// the processor time of one, in nanoseconds.
+//
+//	client [reports of ]OPERATION TIMES CREDENTIAL REPLIES
+//
+// "reports of" an operation is to write and read the same reports once more, and
+// to do nothing with them: what no client can do without.
+//
+// REPLIES is a folder with the key's answers, which are then all there is to the
+// key. If it is empty, the key is at the other end of the socket that the
+// program inherits as descriptor 3, one report in each packet.
+//
+// The programs in ../testdata do the same with libfido2 and python-fido2.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/hid"
+	"github.com/tapstone/fido/internal/devfile"
+	"github.com/tapstone/fido/pin"
+)
+
+const descriptor = 3
+
+func main() {
+	if err := run(context.Background(), os.Args[1], os.Args[2], os.Args[3], os.Args[4]); err != nil {
+		fmt.Fprintln(os.Stderr, "client:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, operation, times, credential, replies string) error {
+	n, err := strconv.Atoi(times)
+	if err != nil {
+		return err
+	}
+	id, err := hex.DecodeString(credential)
+	if err != nil {
+		return err
+	}
+	conn, err := open(replies)
+	if err != nil {
+		return err
+	}
+	recorder := &recorder{Conn: conn}
+	operation, bare := strings.CutPrefix(operation, "reports of ")
+	if bare {
+		conn = recorder
+	}
+	do, err := prepare(ctx, conn, operation, id)
+	if err != nil {
+		return err
+	}
+	if bare {
+		recorder.steps = nil
+		if err := do(); err != nil {
+			return err
+		}
+		do = recorder.replay
+	}
+	return measure(n, do)
+}
+
+// prepare opens the key and returns the operation.
+func prepare(ctx context.Context, conn hid.Conn, operation string, credential []byte) (func() error, error) {
+	device, err := hid.New(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	if operation == "PING" {
+		data := make([]byte, device.MaxMessageSize())
+		return func() error {
+			_, err := device.Ping(ctx, data)
+			return err
+		}, nil
+	}
+	key, err := ctap2.Open(ctx, device, ctap2.WithInteraction(ctap2.Interaction{
+		PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) { return pin.FromString("271828"), nil },
+	}))
+	if err != nil {
+		return nil, err
+	}
+	verification := ctap2.Discouraged
+	switch operation {
+	case "getInfo":
+		return func() error {
+			info, err := key.GetInfo(ctx)
+			if err == nil && !info.HasVersion("FIDO_2_1") {
+				err = errUnexpected
+			}
+			return err
+		}, nil
+	case "getAssertion with PIN":
+		verification = ctap2.Required
+	}
+	return func() error {
+		key.Forget() // libfido2 is told the PIN each time, too
+		assertions, err := key.GetAssertion(ctx, &ctap2.GetAssertionRequest{
+			RPID:             "example.com",
+			ClientDataHash:   make([]byte, 32),
+			AllowList:        []ctap2.CredentialDescriptor{{ID: credential}},
+			UserVerification: verification,
+		})
+		if err == nil && (len(assertions) != 1 || len(assertions[0].Signature) == 0) {
+			err = errUnexpected
+		}
+		return err
+	}, nil
+}
+
+var errUnexpected = errors.New("the reply is not the one expected")
+
+func open(replies string) (hid.Conn, error) {
+	if replies != "" {
+		return newMemory(replies)
+	}
+	if err := syscall.SetNonblock(descriptor, true); err != nil {
+		return nil, err
+	}
+	return devfile.New(os.NewFile(descriptor, "key")) // as hid.Open does
+}
+
+// A recorder remembers which reports were sent, and where between them one was
+// read.
+type recorder struct {
+	hid.Conn
+	steps [][]byte // nil: a report was read
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	r.steps = append(r.steps, bytes.Clone(p))
+	return r.Conn.Write(p)
+}
+
+func (r *recorder) Read(p []byte) (int, error) {
+	r.steps = append(r.steps, nil)
+	return r.Conn.Read(p)
+}
+
+// replay sends and reads the same, and does nothing with it.
+func (r *recorder) replay() error {
+	var report [64]byte
+	for _, sent := range r.steps {
+		do := r.Conn.Read
+		if sent != nil {
+			do = r.Conn.Write
+			copy(report[:], sent)
+		}
+		if _, err := do(report[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measure runs an operation n times, after as many as warm the program up, and
+// prints what one costs.
+func measure(n int, operation func() error) error {
+	var before time.Duration
+	for i := -(n/10 + 1); i < n; i++ {
+		if i == 0 {
+			before = processorTime()
+		}
+		if err := operation(); err != nil {
+			return err
+		}
+	}
+	fmt.Println((processorTime() - before).Nanoseconds() / int64(n))
+	return nil
+}
+
+// processorTime is what this process has taken, of the system's too.
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // cannot fail
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
