@@ -209,16 +209,22 @@ func Choose(ctx context.Context, options ...ctap2.Option) (Key, *ctap2.Authentic
 
 func (m *machine) choose(ctx context.Context, options []ctap2.Option) (Key, *ctap2.Authenticator, error) {
 	listed, err := m.list(ctx)
+	// All at once: one that does not answer is no reason for the others to wait.
+	opened, errs := make([]*ctap2.Authenticator, len(listed)), make([]error, len(listed))
+	var opening sync.WaitGroup
+	for i, k := range listed {
+		opening.Go(func() { opened[i], errs[i] = m.open(ctx, k, options) })
+	}
+	opening.Wait()
 	problems := []error{ErrNoKey, err}
 	var keys []Key
 	var open []*ctap2.Authenticator
-	for _, k := range listed {
-		a, err := m.open(ctx, k, options)
-		if err != nil {
-			problems = append(problems, fmt.Errorf("%s: %w", k.Name(), err))
+	for i, k := range listed {
+		if errs[i] != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", k.Name(), errs[i]))
 			continue
 		}
-		keys, open = append(keys, k), append(open, a)
+		keys, open = append(keys, k), append(open, opened[i])
 	}
 	if len(open) == 0 {
 		return Key{}, nil, errors.Join(problems...)

@@ -191,6 +191,43 @@ func TestOpenAndChoose(t *testing.T) {
 	})
 }
 
+// Of a desk full of keys, some of which do not answer, the one that is touched is
+// found in the time that one of them takes to open.
+func TestChooseAmongMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n, touched, slow = 200, 137, 3 * time.Second
+		d := newDesk(t)
+		d.devices, d.readers = nil, nil
+		for i := range n {
+			path := fmt.Sprintf("/dev/hidraw%d", i)
+			d.devices = append(d.devices, hid.Info{Path: path})
+			if i%4 != 0 {
+				d.plug(t, path, virtual.TouchAfter(time.Hour))
+			}
+		}
+		d.soft[d.devices[touched].Path].SetPresence(virtual.TouchAfter(time.Second))
+		open := d.openHID
+		d.openHID = func(ctx context.Context, path string) (ctap2.Transport, error) {
+			time.Sleep(slow)
+			return open(ctx, path)
+		}
+		since := time.Now()
+		key, a, err := d.choose(t.Context(), nil)
+		if err != nil || key.Name() != d.devices[touched].Path {
+			t.Fatalf("%v, %v", key, err)
+		}
+		if took := time.Since(since); took > slow+2*time.Second {
+			t.Errorf("took %v", took)
+		}
+		a.Close()
+		for path, soft := range d.soft {
+			if _, err := soft.Exchange(t.Context(), []byte{4}, nil); !errors.Is(err, ctap2.ErrClosed) {
+				t.Errorf("%s is open still: %v", path, err)
+			}
+		}
+	})
+}
+
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t)

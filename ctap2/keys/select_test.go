@@ -10,7 +10,6 @@ import (
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/ctap2/keys"
 	"github.com/tapstone/fido/ctap2/virtual"
-	"github.com/tapstone/fido/hid"
 )
 
 // plug returns open keys, one for each person in front of one, of the levels
@@ -18,29 +17,8 @@ import (
 func plug(t *testing.T, levels []virtual.Level, persons ...virtual.Person) (open []*ctap2.Authenticator, ports []*virtual.USB) {
 	t.Helper()
 	for i, person := range persons {
-		soft, err := virtual.New(virtual.Config{Presence: person, Level: levels[i%len(levels)]})
-		if err != nil {
-			t.Fatal(err)
-		}
-		usb := soft.PlugIn(virtual.USBConfig{})
-		conn, err := usb.Open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		device, err := hid.New(t.Context(), conn)
-		if err != nil {
-			t.Fatal(err)
-		}
-		key, err := ctap2.Open(t.Context(), device)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			key.Close()
-			usb.Unplug()
-			soft.Close()
-		})
-		open, ports = append(open, key), append(ports, usb)
+		key := attach(t, virtual.Config{Presence: person, Level: levels[i%len(levels)]}, virtual.USBConfig{})
+		open, ports = append(open, key.Authenticator), append(ports, key.usb)
 	}
 	return open, ports
 }

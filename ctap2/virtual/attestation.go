@@ -42,7 +42,7 @@ const (
 
 // attestation is what basic attestation needs.
 type attestation struct {
-	key        signingKey
+	key        *signingKey
 	leaf       []byte
 	enterprise []byte // the leaf with the serial number; nil in files of before there was one
 	root       *x509.Certificate
@@ -117,7 +117,7 @@ func newAttestation(aaguid [16]byte) (record, error) {
 		BasicConstraintsValid: true,
 		ExtraExtensions:       []pkix.Extension{{Id: oidAAGUID, Value: aaguidValue}},
 	}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, root, key.Public(), rootKey)
+	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, root, key.parsed.Public(), rootKey)
 	if err != nil {
 		return record{}, err
 	}
@@ -127,14 +127,11 @@ func newAttestation(aaguid [16]byte) (record, error) {
 	}
 	leaf.SerialNumber = big.NewInt(3)
 	leaf.ExtraExtensions = append(leaf.ExtraExtensions, pkix.Extension{Id: oidSerial, Value: serialValue})
-	enterpriseDER, err := x509.CreateCertificate(rand.Reader, leaf, root, key.Public(), rootKey)
+	enterpriseDER, err := x509.CreateCertificate(rand.Reader, leaf, root, key.parsed.Public(), rootKey)
 	if err != nil {
 		return record{}, err
 	}
-	keyBytes, err := key.marshal()
-	if err != nil {
-		return record{}, err
-	}
+	keyBytes := key.marshal()
 	defer clear(keyBytes)
 	value, err := cbor.Marshal(attestationRecord{keyBytes, leafDER, rootDER, enterpriseDER})
 	return record{Kind: kindAttestation, Key: bytes.Clone(aaguid[:]), Value: value}, err
@@ -226,7 +223,7 @@ func (a *Authenticator) attestationKind(mc *newCredential) Attestation {
 
 // attest returns the attestation statement of a new credential (§6.1.2 step
 // 19) and its format.
-func (a *Authenticator) attest(kind Attestation, key signingKey, authData, clientDataHash []byte) (format string, statement map[string]any, err error) {
+func (a *Authenticator) attest(kind Attestation, key *signingKey, authData, clientDataHash []byte) (format string, statement map[string]any, err error) {
 	if kind == AttestationNone {
 		return formatNone, map[string]any{}, nil
 	}

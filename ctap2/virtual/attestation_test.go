@@ -144,11 +144,7 @@ func TestEnterpriseAttestationOldFile(t *testing.T) {
 	cfg := Config{Path: filepath.Join(t.TempDir(), "key")}
 	key := newKey(t, cfg)
 	old := key.state.attestation
-	keyBytes, err := old.key.marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	value, err := cbor.Marshal(attestationRecord{Key: keyBytes, Leaf: old.leaf, Root: old.root.Raw})
+	value, err := cbor.Marshal(attestationRecord{Key: old.key.marshal(), Leaf: old.leaf, Root: old.root.Raw})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math"
 	"unicode/utf8"
 
 	"github.com/tapstone/fido/cose"
@@ -29,7 +30,7 @@ type credential struct {
 	user         user
 	discoverable bool
 	created      uint64 // counts up; 0 if it was not stored
-	key          signingKey
+	key          *signingKey
 	protect      protectionPolicy
 	credBlob     []byte           // nil if there is none
 	largeBlobKey []byte           // nil if the credential was made without
@@ -93,10 +94,7 @@ type credentialRecord struct {
 }
 
 func (c *credential) record() (record, error) {
-	key, err := c.key.marshal()
-	if err != nil {
-		return record{}, err
-	}
+	key := c.key.marshal()
 	defer clear(key)
 	value, err := cbor.Marshal(credentialRecord{
 		RPID:         c.rpID,
@@ -117,32 +115,59 @@ func (c *credential) record() (record, error) {
 	return record{Kind: kindCredential, Key: c.id, Value: value}, err
 }
 
+// parseCredentialRecord reads a credentialRecord. It does so without reflection,
+// as there can be thousands in a file.
 func parseCredentialRecord(id, value []byte) (*credential, error) {
-	var r credentialRecord
-	if err := cbor.Unmarshal(value, &r); err != nil {
-		return nil, err
+	c := &credential{id: bytes.Clone(id)}
+	var algorithm cose.Algorithm
+	var key []byte
+	d := &decoder{Cursor: cbor.NewCursor(value, cbor.Strict)}
+	for member := range d.IntMap() {
+		switch member {
+		case 1:
+			c.rpID = d.Text()
+		case 2:
+			c.rpName = d.Text()
+		case 3:
+			c.user.id = bytes.Clone(d.Bytes())
+		case 4:
+			c.user.name = d.optionalText()
+		case 5:
+			c.user.displayName = d.optionalText()
+		case 6:
+			c.created = d.Uint()
+		case 7:
+			c.discoverable = d.Bool()
+		case 8:
+			algorithm = cose.Algorithm(d.Int())
+		case 9:
+			key = d.Bytes()
+		case 10:
+			c.protect = protectionPolicy(d.UintMax(math.MaxUint8))
+		case 11:
+			c.credBlob = bytes.Clone(d.Bytes())
+		case 12:
+			c.largeBlobKey = bytes.Clone(d.Bytes())
+		case 13:
+			if err := cbor.Unmarshal(d.Raw(), &c.largeBlob); err != nil {
+				return nil, err
+			}
+		case 14:
+			c.payment = d.Bool()
+		}
 	}
-	defer clear(r.Key)
-	key, err := parseSigningKey(r.Algorithm, r.Key)
-	if err != nil {
-		return nil, err
+	if d.Err() != nil {
+		return nil, d.Err()
 	}
-	return &credential{
-		id:           bytes.Clone(id),
-		rpID:         r.RPID,
-		rpIDHash:     sha256.Sum256([]byte(r.RPID)),
-		rpName:       r.RPName,
-		user:         user{r.UserID, r.UserName, r.DisplayName},
-		discoverable: r.Discoverable,
-		created:      r.Created,
-		key:          key,
-		protect:      r.Protect,
-		credBlob:     r.CredBlob,
-		largeBlobKey: r.LargeBlobKey,
-		largeBlob:    r.LargeBlob,
-		payment:      r.Payment,
-	}, nil
+	c.rpIDHash = sha256.Sum256([]byte(c.rpID))
+	var err error
+	c.key, err = parseSigningKey(algorithm, key)
+	return c, err
 }
+
+// maxUnsealed is how many credentials that are in their IDs a key remembers: as
+// many as a test uses at a time, and little memory.
+const maxUnsealed = 16
 
 // storedIDLength is the length of the ID of a credential that is stored, which
 // is random. It is not one that a sealed ID can have.
@@ -174,34 +199,26 @@ func credentialIDLength(alg cose.Algorithm) int {
 // sealed, with the hash of the RP ID as associated data, so that the ID opens
 // for this key and this relying party alone.
 func (s *state) seal(c *credential) error {
-	key, err := c.key.marshal()
-	if err != nil {
-		return err
-	}
+	key := c.key.marshal()
+	defer clear(key)
 	plaintext, err := cbor.Marshal(sealed{c.key.algorithm, key, c.protect, c.payment})
 	if err != nil {
 		return err
 	}
-	aead, err := s.sealer()
-	if err != nil {
-		return err
-	}
-	nonce := randomBytes(aead.NonceSize())
-	c.id = aead.Seal(nonce, nonce, plaintext, c.rpIDHash[:])
-	clear(key)
-	clear(plaintext)
+	defer clear(plaintext)
+	nonce := randomBytes(s.sealer.NonceSize())
+	c.id = s.sealer.Seal(nonce, nonce, plaintext, c.rpIDHash[:])
 	return nil
 }
 
 // unseal is the reverse of seal; it returns nil if the ID is another key's, or
 // another relying party's.
 func (s *state) unseal(id []byte, rpIDHash [32]byte) *credential {
-	aead, err := s.sealer()
-	if err != nil || len(id) < aead.NonceSize()+aead.Overhead() {
+	if len(id) < s.sealer.NonceSize()+s.sealer.Overhead() {
 		return nil
 	}
-	nonce, ciphertext := id[:aead.NonceSize()], id[aead.NonceSize():]
-	plaintext, err := aead.Open(nil, nonce, ciphertext, rpIDHash[:])
+	nonce, ciphertext := id[:s.sealer.NonceSize()], id[s.sealer.NonceSize():]
+	plaintext, err := s.sealer.Open(nil, nonce, ciphertext, rpIDHash[:])
 	if err != nil {
 		return nil
 	}
@@ -218,7 +235,8 @@ func (s *state) unseal(id []byte, rpIDHash [32]byte) *credential {
 	return &credential{id: bytes.Clone(id), rpIDHash: rpIDHash, key: key, protect: v.Protect, payment: v.Payment}
 }
 
-func (s *state) sealer() (cipher.AEAD, error) {
+// newSealer returns what the master secret seals credential IDs with.
+func (s *state) newSealer() (cipher.AEAD, error) {
 	key, err := s.derive("credential ID")
 	if err != nil {
 		return nil, err
@@ -234,10 +252,19 @@ func (s *state) sealer() (cipher.AEAD, error) {
 // locate returns the credential with an ID if it is this key's and bound to
 // the relying party, and nil otherwise.
 func (s *state) locate(id []byte, rpIDHash [32]byte) *credential {
-	if c := s.byID[string(id)]; c != nil && c.rpIDHash == rpIDHash {
-		return c
+	for _, c := range []*credential{s.byID[string(id)], s.unsealed[string(id)]} {
+		if c != nil && c.rpIDHash == rpIDHash {
+			return c
+		}
 	}
-	return s.unseal(id, rpIDHash)
+	c := s.unseal(id, rpIDHash)
+	if c != nil {
+		if len(s.unsealed) >= maxUnsealed {
+			clear(s.unsealed)
+		}
+		s.unsealed[string(id)] = c
+	}
+	return c
 }
 
 // store gives a credential its ID and writes it down. A discoverable one
@@ -246,8 +273,8 @@ func (s *state) locate(id []byte, rpIDHash [32]byte) *credential {
 func (s *state) store(c *credential, capacity int) (ok bool, err error) {
 	var recs []record
 	if c.discoverable {
-		for _, old := range s.credentials {
-			if old.discoverable && old.rpID == c.rpID && bytes.Equal(old.user.id, c.user.id) {
+		for _, old := range s.byRP[c.rpIDHash] {
+			if bytes.Equal(old.user.id, c.user.id) {
 				recs = append(recs, record{Kind: kindCredential, Key: old.id})
 			}
 		}
@@ -271,7 +298,12 @@ func (s *state) store(c *credential, capacity int) (ok bool, err error) {
 // A signingKey is a private key and the algorithm it is for.
 type signingKey struct {
 	algorithm cose.Algorithm
-	crypto.Signer
+	// private is the scalar of an elliptic curve, the seed of Ed25519, PKCS #1
+	// of RSA.
+	private []byte
+	// parsed is nil until the key is used: a file can have thousands of keys of
+	// which a process uses a few, and parsing one computes its public key.
+	parsed crypto.Signer
 }
 
 const rsaBits = 2048
@@ -299,53 +331,82 @@ func canSign(alg cose.Algorithm) bool {
 }
 
 // newSigningKey generates a key for an algorithm that canSign.
-func newSigningKey(alg cose.Algorithm) (signingKey, error) {
-	var key crypto.Signer
-	var err error
+func newSigningKey(alg cose.Algorithm) (*signingKey, error) {
 	if curve, _ := curveOf(alg); curve != nil {
-		key, err = ecdsa.GenerateKey(curve, rand.Reader)
+		key, err := ecdsa.GenerateKey(curve, rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		private, err := key.Bytes()
+		return &signingKey{alg, private, key}, err
+	}
+	if isEd25519(alg) {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return &signingKey{alg, key.Seed(), key}, err
+	}
+	key, err := rsa.GenerateKey(rand.Reader, rsaBits)
+	if err != nil {
+		return nil, err
+	}
+	return &signingKey{alg, x509.MarshalPKCS1PrivateKey(key), key}, nil
+}
+
+// marshal returns the private key, in memory that is the caller's.
+func (k *signingKey) marshal() []byte { return bytes.Clone(k.private) }
+
+// parseSigningKey is the reverse of marshal. It keeps a copy of data, and refuses
+// what is no key for the algorithm. Parsing is left to signer, but for RSA, where
+// there is no other way to tell.
+func parseSigningKey(alg cose.Algorithm, data []byte) (*signingKey, error) {
+	k := &signingKey{algorithm: alg, private: bytes.Clone(data)}
+	valid := true
+	if curve, _ := curveOf(alg); curve != nil {
+		order := curve.Params().N.Bytes()
+		zero := make([]byte, len(order))
+		valid = len(data) == len(order) && bytes.Compare(zero, data) < 0 && bytes.Compare(data, order) < 0
 	} else if isEd25519(alg) {
-		_, key, err = ed25519.GenerateKey(rand.Reader)
-	} else {
-		key, err = rsa.GenerateKey(rand.Reader, rsaBits)
+		valid = len(data) == ed25519.SeedSize
+	} else if _, err := k.signer(); err != nil {
+		return nil, err
 	}
-	return signingKey{alg, key}, err
+	if !valid {
+		return nil, fmt.Errorf("bad private key of %v", alg)
+	}
+	return k, nil
 }
 
-// marshal returns the private key: the scalar of an elliptic curve, the seed of
-// Ed25519, PKCS #1 of RSA.
-func (k signingKey) marshal() ([]byte, error) {
-	switch key := k.Signer.(type) {
-	case *ecdsa.PrivateKey:
-		return key.Bytes()
-	case ed25519.PrivateKey:
-		return key.Seed(), nil
-	case *rsa.PrivateKey:
-		return x509.MarshalPKCS1PrivateKey(key), nil
+// signer returns the key, parsed.
+func (k *signingKey) signer() (crypto.Signer, error) {
+	if k.parsed != nil {
+		return k.parsed, nil
 	}
-	return nil, errCannotSign
-}
-
-func parseSigningKey(alg cose.Algorithm, data []byte) (signingKey, error) {
 	var key crypto.Signer
 	var err error
-	if curve, _ := curveOf(alg); curve != nil {
-		key, err = ecdsa.ParseRawPrivateKey(curve, data)
-	} else if isEd25519(alg) && len(data) == ed25519.SeedSize {
-		key = ed25519.NewKeyFromSeed(data)
-	} else if alg == cose.RS256 {
-		key, err = x509.ParsePKCS1PrivateKey(data)
+	if curve, _ := curveOf(k.algorithm); curve != nil {
+		key, err = ecdsa.ParseRawPrivateKey(curve, k.private)
+	} else if isEd25519(k.algorithm) {
+		key = ed25519.NewKeyFromSeed(k.private)
+	} else if k.algorithm == cose.RS256 {
+		key, err = x509.ParsePKCS1PrivateKey(k.private)
 	} else {
-		err = fmt.Errorf("%w: %v", errCannotSign, alg)
+		err = fmt.Errorf("%w: %v", errCannotSign, k.algorithm)
 	}
-	return signingKey{alg, key}, err
+	if err != nil {
+		return nil, err
+	}
+	k.parsed = key
+	return key, nil
 }
 
 // sign signs the concatenation of message.
-func (k signingKey) sign(message ...[]byte) ([]byte, error) {
+func (k *signingKey) sign(message ...[]byte) ([]byte, error) {
+	signer, err := k.signer()
+	if err != nil {
+		return nil, err
+	}
 	data := bytes.Join(message, nil)
 	if isEd25519(k.algorithm) {
-		return k.Sign(rand.Reader, data, crypto.Hash(0))
+		return signer.Sign(rand.Reader, data, crypto.Hash(0))
 	}
 	hash := crypto.SHA256
 	if curve, h := curveOf(k.algorithm); curve != nil {
@@ -353,12 +414,16 @@ func (k signingKey) sign(message ...[]byte) ([]byte, error) {
 	}
 	digest := hash.New()
 	digest.Write(data)
-	return k.Sign(rand.Reader, digest.Sum(nil), hash)
+	return signer.Sign(rand.Reader, digest.Sum(nil), hash)
 }
 
 // coseKey returns the public key as a COSE_Key.
-func (k signingKey) coseKey() ([]byte, error) {
-	key, err := cose.NewKey(k.algorithm, k.Public())
+func (k *signingKey) coseKey() ([]byte, error) {
+	signer, err := k.signer()
+	if err != nil {
+		return nil, err
+	}
+	key, err := cose.NewKey(k.algorithm, signer.Public())
 	if err != nil {
 		return nil, err
 	}
@@ -367,8 +432,12 @@ func (k signingKey) coseKey() ([]byte, error) {
 
 // point returns the public key of an elliptic curve as SEC 1 has it, not
 // compressed.
-func (k signingKey) point() ([]byte, error) {
-	public, ok := k.Public().(*ecdsa.PublicKey)
+func (k *signingKey) point() ([]byte, error) {
+	signer, err := k.signer()
+	if err != nil {
+		return nil, err
+	}
+	public, ok := signer.Public().(*ecdsa.PublicKey)
 	if !ok {
 		return nil, errCannotSign
 	}

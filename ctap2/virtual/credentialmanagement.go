@@ -331,13 +331,10 @@ func (a *Authenticator) listed(l *listing) (reply, error) {
 // managed returns the discoverable credential that a request names, if the
 // token may manage it.
 func (a *Authenticator) managed(t *token, r *credentialManagementRequest) (*credential, error) {
-	i := slices.IndexFunc(a.state.credentials, func(c *credential) bool {
-		return c.discoverable && bytes.Equal(c.id, r.credentialID)
-	})
-	if i < 0 {
+	c := a.state.byID[string(r.credentialID)]
+	if c == nil || !c.discoverable {
 		return nil, refusal(ctap.StatusNoCredentials)
 	}
-	c := a.state.credentials[i]
 	return c, t.boundTo(c.rpIDHash[:])
 }
 

@@ -137,6 +137,12 @@ func (a *Authenticator) getAssertion(op *operation, params []byte) (reply, error
 	}
 	// Step 7.
 	if ga.credentials = a.applicable(ga); len(ga.credentials) == 0 {
+		// CTAP 2.0 has a person touch the key before it says so (its §5.2 step 7).
+		if a.cfg.Level == CTAP20 && !ga.userPresent && !isFalse(r.options.up) {
+			if err := a.consent(op, prompt); err != nil {
+				return nil, err
+			}
+		}
 		return nil, refusal(ctap.StatusNoCredentials)
 	}
 	// Steps 8 and 9.
@@ -216,8 +222,8 @@ func (a *Authenticator) applicable(ga *assertions) []*credential {
 		}
 		return found
 	}
-	for _, c := range slices.Backward(a.state.credentials) {
-		if c.discoverable && c.rpIDHash == ga.rpIDHash && c.protect.allows(false, ga.userVerified) {
+	for _, c := range slices.Backward(a.state.byRP[ga.rpIDHash]) {
+		if c.protect.allows(false, ga.userVerified) {
 			found = append(found, c)
 		}
 	}

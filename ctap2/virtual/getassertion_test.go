@@ -42,6 +42,7 @@ func TestGetAssertionRefused(t *testing.T) {
 		{"alwaysUv with PIN", ctap.StatusPUATRequired, nil, Config{AlwaysUV: true, PIN: testPIN}},
 		{"alwaysUv with nothing", ctap.StatusOperationDenied, nil, Config{AlwaysUV: true, NoClientPIN: true, BuiltInUV: UVNotConfigured}},
 		{"nothing there", ctap.StatusNoCredentials, nil, Config{Presence: Refuse}},
+		{"nothing there, CTAP 2.0", ctap.StatusOperationDenied, nil, Config{Presence: Refuse, Level: CTAP20}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			newKey(t, test.cfg).refused(test.want, ctap.CmdGetAssertion, assertRequest(test.change))

@@ -154,6 +154,7 @@ func (j *journal) open() (map[recordKey][]byte, error) {
 			return nil, fmt.Errorf("journal: %w", err)
 		}
 	}
+	j.sizes = make(map[recordKey]int, len(records))
 	for key, value := range records {
 		j.count(record{key.kind, []byte(key.key), value})
 	}
@@ -349,14 +350,16 @@ func (j *journal) putWithin(limit int64, records ...record) error {
 	if len(b) > batchHeader+maxBatch {
 		return fmt.Errorf("%w: %d bytes at once", errJournalFull, len(b))
 	}
-	if j.size+int64(len(b)) > limit {
+	over := j.size + int64(len(b)) - limit
+	if 0 < over && over <= j.dead() {
 		j.compact()
 		if j.broken != nil {
 			return j.broken
 		}
-		if j.size+int64(len(b)) > limit {
-			return fmt.Errorf("%w: %d bytes are in use", errJournalFull, j.size)
-		}
+		over = j.size + int64(len(b)) - limit
+	}
+	if over > 0 {
+		return fmt.Errorf("%w: %d bytes are in use", errJournalFull, j.size)
 	}
 	if _, err := j.file.WriteAt(b, j.size); err != nil {
 		// A part of the batch is no worse than after a crash, but the next

@@ -567,7 +567,7 @@ func TestJournalFull(t *testing.T) {
 		t.Error("something was written")
 	}
 
-	// All is live, so that compaction makes no room.
+	// All is live: compaction would make no room, and is not tried.
 	j.file = unsynced{j.file}
 	for n := 0; ; n++ {
 		err := j.put(record{2, []byte{byte(n)}, big.Value})
@@ -580,6 +580,9 @@ func TestJournalFull(t *testing.T) {
 	}
 	if fileSize(t, path) > maxJournal {
 		t.Errorf("%d bytes", fileSize(t, path))
+	}
+	if _, ok := j.file.(unsynced); !ok {
+		t.Error("the file was rewritten, and is no shorter")
 	}
 	mustPut(t, j, record{2, []byte{0}, nil})
 	// Now it does.

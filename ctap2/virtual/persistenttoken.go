@@ -1,12 +1,14 @@
 package virtual
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/binary"
 	"errors"
-	"fmt"
 
 	"github.com/tapstone/fido/pin"
 )
@@ -48,14 +50,44 @@ func (a *Authenticator) addEncrypted(info reply) error {
 // authenticatorCredentialManagement lists them: another one as soon as one is
 // made, deleted or renamed, and never because of anything else. A platform that
 // sees that of an earlier list again has that list again.
+//
+// It is the XOR of a digest of each, so that a change costs no more with many of
+// them than with few. Their order adds nothing: a credential has its place for
+// life. Who knew the digests could make lists whose XOR is the same; the master
+// secret is in them, and none ever leaves the key.
 func (s *state) listDigest() []byte {
-	digest := sha256.New()
-	for _, c := range s.credentials {
-		if c.discoverable {
-			fmt.Fprintf(digest, "%q %q\n", c.id, c.user.entity())
+	if s.listed == nil {
+		s.listed = make([]byte, sha256.Size)
+		for _, c := range s.credentials {
+			if c.discoverable {
+				s.relist(c)
+			}
 		}
 	}
-	return digest.Sum(nil)
+	return s.listed
+}
+
+// relist adds a discoverable credential to listDigest, or takes it away again.
+func (s *state) relist(c *credential) {
+	if s.listed == nil {
+		return
+	}
+	b := bytes.Clone(s.master)
+	defer clear(b)
+	for _, part := range [][]byte{c.id, c.user.id, named(c.user.name), named(c.user.displayName)} {
+		b = binary.BigEndian.AppendUint16(b, uint16(len(part)))
+		b = append(b, part...)
+	}
+	digest := sha256.Sum256(b)
+	subtle.XORBytes(s.listed, s.listed, digest[:])
+}
+
+// named returns a name, and tells one that is empty from none.
+func named(name *string) []byte {
+	if name == nil {
+		return nil
+	}
+	return append([]byte{'='}, *name...)
 }
 
 // encryptPersistent returns a member of getInfo, iv || AES-128-CBC under a key

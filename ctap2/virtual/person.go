@@ -99,7 +99,9 @@ func TouchFor(d time.Duration) Person {
 	}
 }
 
-// orTouch returns the person, or the one that nil stands for.
+// orTouch returns the person, or the one that nil stands for. Where it can, the
+// key does not ask that one: a goroutine for an answer that is known takes a third
+// of the time of a signature.
 func (p Person) orTouch() Person {
 	if p == nil {
 		return Touch
@@ -112,7 +114,7 @@ func (p Person) orTouch() Person {
 func (a *Authenticator) SetPresence(p Person) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.presence = p.orTouch()
+	a.presence = p
 }
 
 // SetVerification changes the person whom built-in user verification asks,
@@ -120,7 +122,7 @@ func (a *Authenticator) SetPresence(p Person) {
 func (a *Authenticator) SetVerification(p Person) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.verification = p.orTouch()
+	a.verification = p
 }
 
 // keepaliveInterval is how often a key that waits says so (§11.2.9.1.7).
@@ -138,6 +140,10 @@ func (a *Authenticator) ask(op *operation, prompt Prompt) (Answer, error) {
 		person = a.verification
 	}
 	a.mu.Unlock()
+	if person == nil && !prompt.LongTouch {
+		return atOnce(op)
+	}
+	person = person.orTouch()
 	answer, err := await(op, a.cfg.PresenceTimeout, Nothing, func(ctx context.Context) Answer { return person(ctx, prompt) })
 	switch {
 	case answer == Hold:
@@ -146,6 +152,18 @@ func (a *Authenticator) ask(op *operation, prompt Prompt) (Answer, error) {
 		answer = Nothing
 	}
 	return answer, err
+}
+
+// atOnce is the answer of Touch.
+func atOnce(op *operation) (Answer, error) {
+	op.keepalive(ctap.KeepaliveUPNeeded)
+	switch {
+	case op.power.Err() != nil:
+		return Nothing, context.Cause(op.power)
+	case op.ctx.Err() != nil:
+		return Nothing, refusal(ctap.StatusKeepaliveCancel)
+	}
+	return Approve, nil
 }
 
 // await waits for what somebody does, and returns nothing when time is up or

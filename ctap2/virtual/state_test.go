@@ -2,6 +2,7 @@ package virtual
 
 import (
 	"bytes"
+	"crypto/elliptic"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -193,6 +194,8 @@ func TestApplyBadRecords(t *testing.T) {
 		"credential":              {Kind: kindCredential, Key: cred.id, Value: []byte{0xF6, 0}},
 		"credential algorithm":    {Kind: kindCredential, Key: cred.id, Value: with(func(r *credentialRecord) { r.Algorithm = 0 })},
 		"credential key":          {Kind: kindCredential, Key: cred.id, Value: with(func(r *credentialRecord) { r.Key = make([]byte, 32) })},
+		"credential key, great":   {Kind: kindCredential, Key: cred.id, Value: with(func(r *credentialRecord) { r.Key = elliptic.P256().Params().N.Bytes() })},
+		"credential key, short":   {Kind: kindCredential, Key: cred.id, Value: with(func(r *credentialRecord) { r.Key = r.Key[1:] })},
 		"credential key, EdDSA":   {Kind: kindCredential, Key: cred.id, Value: with(func(r *credentialRecord) { r.Algorithm = cose.EdDSA; r.Key = nil })},
 		"credential key, RS256":   {Kind: kindCredential, Key: cred.id, Value: with(func(r *credentialRecord) { r.Algorithm = cose.RS256 })},
 		"attestation":             {Kind: kindAttestation, Key: defaultAAGUID[:], Value: []byte{0x80}},
@@ -258,9 +261,17 @@ func TestManyCredentials(t *testing.T) {
 		}
 		for i, c := range key.state.credentials {
 			found := key.state.locate(want[i].id, want[i].rpIDHash)
-			if c.rpID != want[i].rpID || found != c {
+			if c.rpID != want[i].rpID || found != c || !slices.Equal(key.state.byRP[c.rpIDHash], []*credential{c}) {
 				t.Fatalf("credential %d is of %s, want %s; found %v", i, c.rpID, want[i].rpID, found == c)
 			}
+		}
+		if len(key.state.byRP) != len(want) {
+			t.Fatalf("%d relying parties, want %d", len(key.state.byRP), len(want))
+		}
+		digest := bytes.Clone(key.state.listDigest()) // as the changes have left it
+		key.state.listed = nil
+		if !bytes.Equal(digest, key.state.listDigest()) {
+			t.Fatal("the digest of the list is not that of its credentials")
 		}
 	}
 	want := slices.Clone(key.state.credentials)
@@ -298,55 +309,59 @@ func TestManyCredentials(t *testing.T) {
 	}
 }
 
-// The time of each must grow with the number of credentials, or less, and not
-// with its square.
-func BenchmarkManyCredentials(b *testing.B) {
-	for _, n := range []int{1000, 10000} {
-		cfg := Config{Path: filepath.Join(b.TempDir(), "key"), Credentials: n + 1<<20, ResetWindow: -1}
-		key := newKey(b, cfg)
-		key.stock(n, "")
-		b.Run(fmt.Sprintf("%d/register", n), func(b *testing.B) {
-			for b.Loop() {
-				key.make(residentKey())
-			}
-		})
-		if err := key.Close(); err != nil {
-			b.Fatal(err)
-		}
-		data, err := os.ReadFile(cfg.Path)
+// A signature counter costs a few bytes of the file, whatever else is in it: it is
+// appended, and the rewriting that comes with time is in proportion.
+func TestSignInWritesLittle(t *testing.T) {
+	const n, atMost = 40_000, 64
+	path := filepath.Join(t.TempDir(), "key")
+	key := newKey(t, Config{Path: path, Credentials: 1000})
+	key.stock(1000, "")
+	cred := key.state.credentials[0]
+	stat := func() os.FileInfo {
+		t.Helper()
+		info, err := os.Stat(path)
 		if err != nil {
-			b.Fatal(err)
+			t.Fatal(err)
 		}
-		b.Run(fmt.Sprintf("%d/New", n), func(b *testing.B) {
-			for b.Loop() {
-				if err := newKey(b, cfg).Close(); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		b.Run(fmt.Sprintf("%d/reset", n), func(b *testing.B) {
-			for b.Loop() {
-				b.StopTimer()
-				if err := os.WriteFile(cfg.Path, data, 0o600); err != nil {
-					b.Fatal(err)
-				}
-				key := newKey(b, cfg)
-				b.StartTimer()
-				key.ok(ctap.CmdReset, nil)
-				b.StopTimer()
-				if err := key.Close(); err != nil {
-					b.Fatal(err)
-				}
-				b.StartTimer()
-			}
-		})
+		return info
 	}
+	before := stat()
+	key.ok(ctap.CmdGetAssertion, assertRequest(params{1: cred.rpID}, allow(cred.id)))
+	after := stat()
+	if grown := after.Size() - before.Size(); !os.SameFile(before, after) || grown <= 0 || grown > atMost {
+		t.Errorf("a sign-in: another file, or one that grew by %d bytes", grown)
+	}
+
+	// The counter alone, which is all that a sign-in writes.
+	written, rewritten := int64(0), 0
+	for range n {
+		if _, ok := key.state.journal.file.(unsynced); !ok { // a compaction made a new one
+			key.state.journal.file = unsynced{key.state.journal.file}
+		}
+		before := key.state.journal.size
+		if _, err := key.state.nextSignCount(); err != nil {
+			t.Fatal(err)
+		}
+		grown := key.state.journal.size - before
+		if grown < 0 {
+			grown = key.state.journal.size
+			rewritten++
+		}
+		written += grown
+	}
+	if written > n*atMost || rewritten == 0 {
+		t.Errorf("%d bytes for each of %d counters, %d times the whole file", written/n, n, rewritten)
+	}
+	if total := stat().Size(); total != key.state.journal.size {
+		t.Errorf("the file has %d bytes, %d are known", total, key.state.journal.size)
+	}
+	t.Logf("%.1f bytes for each counter, %d times the whole file, which has %d at least", float64(written)/n, rewritten, key.state.journal.live)
 }
 
 // A key whose file has no room for another credential still makes assertions,
 // takes PINs, and can be emptied.
 func TestFullFile(t *testing.T) {
-	cfg := Config{Path: filepath.Join(t.TempDir(), "key"), PIN: testPIN, Credentials: 1 << 20}
+	cfg := Config{Path: filepath.Join(t.TempDir(), "key"), PIN: testPIN, Credentials: 1 << 20, ResetWindow: -1}
 	key := newKey(t, cfg)
 	root := key.AttestationRoot()
 	key.state.journal.file = unsynced{key.state.journal.file}

@@ -299,7 +299,7 @@ func (a *Authenticator) touched(t touch) error {
 func (a *Authenticator) startBlinking(op *operation, prompt Prompt) *blink {
 	prompt.Command = op.command
 	a.mu.Lock()
-	person := a.presence
+	person := a.presence.orTouch()
 	a.mu.Unlock()
 	b := &blink{touches: make(chan touch, 1)}
 	b.ctx, b.stop = context.WithCancel(op.power)

@@ -366,6 +366,42 @@ func TestSelection(t *testing.T) {
 	})
 }
 
+// Nobody is asked where the answer is known, but the key blinks all the same, and
+// what happens while it does counts.
+func TestTouchAtOnce(t *testing.T) {
+	key := newKey(t, Config{})
+	var heard []byte
+	exchange := func(then func()) (byte, error) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		if then == nil {
+			then = cancel
+		}
+		heard = nil
+		answer, err := key.Exchange(ctx, []byte{ctap.CmdSelection}, func(status byte) {
+			heard = append(heard, status)
+			then()
+		})
+		if err != nil {
+			return 0, err
+		}
+		return answer[0], nil
+	}
+	if status, err := exchange(func() {}); err != nil || status != ctap.StatusOK {
+		t.Errorf("status %#02x, %v", status, err)
+	}
+	if !slices.Equal(heard, []byte{ctap.KeepaliveUPNeeded}) {
+		t.Errorf("keepalives %v", heard)
+	}
+	if status, err := exchange(nil); err != nil || status != ctap.StatusKeepaliveCancel {
+		t.Errorf("cancelled: status %#02x, %v", status, err)
+	}
+	if _, err := exchange(key.PowerCycle); !errors.Is(err, ctap.ErrDeviceGone) {
+		t.Errorf("unplugged: %v", err)
+	}
+	key.ok(ctap.CmdSelection, nil)
+}
+
 func TestPresenceTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key := newKey(t, Config{Presence: Ignore, PresenceTimeout: 5 * time.Second})
