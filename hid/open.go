@@ -109,9 +109,9 @@ func printable(s string) string {
 // in a build without HID support for its platform. Other errors are those of
 // New.
 func Open(ctx context.Context, path string) (*Device, error) {
-	conn, sizes, err := open(ctx, path)
+	conn, sizes, err := OpenConn(ctx, path)
 	if err != nil {
-		return nil, fmt.Errorf("hid: %w", err)
+		return nil, err
 	}
 	d, err := New(ctx, conn, sizes)
 	if err != nil {
@@ -119,4 +119,15 @@ func Open(ctx context.Context, path string) (*Device, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// OpenConn opens the reports of the device at a path and sets up no channel, for
+// those who speak CTAPHID themselves, as a conformance test does. The Option is
+// what [New] has to know of them. Its errors are those of Open.
+func OpenConn(ctx context.Context, path string) (Conn, Option, error) {
+	conn, sizes, err := open(ctx, path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("hid: %w", err)
+	}
+	return conn, sizes, nil
 }

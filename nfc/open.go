@@ -116,7 +116,33 @@ func OpenFirst(ctx context.Context) (*Device, error) {
 	return nil, fmt.Errorf("nfc: open: %w", err)
 }
 
+// OpenCard connects to the card in a reader and selects nothing on it, for those
+// who send APDUs themselves, as a conformance test does. The Card is a
+// [Transactor], because other programs can reach it as well. OpenCard refuses
+// what [Open] refuses, but for cards without the FIDO application.
+func OpenCard(ctx context.Context, reader string) (Card, error) {
+	card, err := connect(ctx, reader)
+	if err != nil {
+		return nil, fmt.Errorf("nfc: open %q: %w", reader, err)
+	}
+	return card, nil
+}
+
 func open(ctx context.Context, reader string) (*Device, error) {
+	card, err := connect(ctx, reader)
+	if err != nil {
+		return nil, err
+	}
+	d, err := newDevice(ctx, card)
+	if err != nil {
+		_ = card.Close()
+		return nil, err
+	}
+	d.reader = reader
+	return d, nil
+}
+
+func connect(ctx context.Context, reader string) (*pcscCard, error) {
 	card, err := within(ctx, func() (*pcscCard, error) {
 		p, err := establish()
 		if err != nil {
@@ -132,13 +158,7 @@ func open(ctx context.Context, reader string) (*Device, error) {
 	if err != nil {
 		return nil, whenOpening(err)
 	}
-	d, err := newDevice(ctx, card)
-	if err != nil {
-		_ = card.Close()
-		return nil, err
-	}
-	d.reader = reader
-	return d, nil
+	return card, nil
 }
 
 // within makes calls of PC/SC, which take as long as they take, in a goroutine

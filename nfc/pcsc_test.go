@@ -349,6 +349,37 @@ func TestOpen(t *testing.T) {
 	})
 }
 
+// OpenCard leaves what it connects to as it is, FIDO card or not.
+func TestOpenCard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got [][]byte
+		card := &testCard{script: func(command []byte) ([]byte, error) {
+			got = append(got, bytes.Clone(command))
+			return sw(0x6A82), nil
+		}}
+		newService(t, map[string]*slot{"card": {card: card}, "empty": {}})
+		c, err := OpenCard(t.Context(), "card")
+		if err != nil {
+			t.Fatal(err)
+		}
+		command := []byte{0x00, 0xB0, 0x00, 0x00}
+		if err := c.(Transactor).Begin(); err != nil {
+			t.Fatal(err)
+		}
+		if response, err := c.Transmit(command); err != nil || !bytes.Equal(response, sw(0x6A82)) {
+			t.Errorf("Transmit = %x, %v", response, err)
+		}
+		if len(got) != 1 || !bytes.Equal(got[0], command) {
+			t.Errorf("the card got %x", got)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		_, err = OpenCard(t.Context(), "empty")
+		mustMatch(t, err, ErrNoCard)
+	})
+}
+
 // A service that does not answer does not keep a call, and what it gives in the
 // end is given back.
 func TestOpenDeadline(t *testing.T) {

@@ -12,28 +12,28 @@ import (
 // A Case checks one requirement of the specification.
 type Case struct {
 	// ID is short, and stays the same in later versions.
-	ID string
+	ID string `json:"id"`
 	// Group is the heading that it stands under, such as "setPIN and changePIN".
-	Group string
+	Group string `json:"group"`
 	// Command is the command or subcommand that it is about, by its name in the
 	// specification; for a transport, the message.
-	Command string
+	Command string `json:"command,omitempty"`
 	// Requirement says how the authenticator is set up and what is right, or
 	// wrong, with the request; or what must be true.
-	Requirement string
+	Requirement string `json:"requirement"`
 	// Status is the name of the status that must be the answer, without the
 	// prefix of §8.2, or a status word of U2F in hexadecimal. It is empty where
 	// the Requirement says it all.
-	Status string
+	Status string `json:"status,omitempty"`
 	// Section is the section of CTAP 2.3, and the step of its algorithm where
 	// there is one, or that of FIDO U2F.
-	Section string
+	Section string `json:"section"`
 	// Open: the specification leaves the Status open, gives it as an example,
 	// permits more than one, or is silent. Another status is a remark in the
 	// Result and not a failure.
-	Open bool
+	Open bool `json:"open,omitempty"`
 	// Needs is what it takes.
-	Needs Needs
+	Needs Needs `json:"needs,omitzero"`
 
 	setup setup
 	run   func(x *trial) error
@@ -55,8 +55,8 @@ type Needs struct {
 	Gestures []Gesture `json:"gestures,omitempty"`
 	// PowerCycle: it is unplugged, or taken off the reader, on the way.
 	PowerCycle bool `json:"powerCycle,omitempty"`
-	// Wait is the longest time that it lets pass.
-	Wait time.Duration `json:"wait,omitempty"`
+	// Wait is the longest time that it lets pass; in JSON, waitSeconds.
+	Wait time.Duration `json:"-"`
 	// PINTries is how many times at most it enters a wrong PIN.
 	PINTries int `json:"pinTries,omitempty"`
 	// Transport is what it must have at hand below the messages: "hid" for

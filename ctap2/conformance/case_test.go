@@ -7,7 +7,7 @@ import (
 
 // TestCases: what the tables say of a case is whole, and each has its code.
 func TestCases(t *testing.T) {
-	section := regexp.MustCompile(`^(§[0-9]|[A-Z][A-Za-z0-9 ]+ §[0-9])`)
+	section := regexp.MustCompile(`^(§[0-9]|[A-Z][A-Za-z0-9. ]+ §[0-9])`)
 	name := regexp.MustCompile(`^[a-z0-9]+(-[A-Za-z0-9]+)*$`)
 	d := drivers{of: map[string]driver{}}
 	d.all()

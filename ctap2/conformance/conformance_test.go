@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,26 +28,55 @@ func target(t *testing.T, config virtual.Config) conformance.Target {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { key.Close() })
-	return memory(key)
+	target := memory(key)
+	if len(config.EnterpriseRPIDs) > 0 {
+		target.EnterpriseRPID = config.EnterpriseRPIDs[0]
+	}
+	// What comes without a transport came over the first.
+	target.Over = "usb"
+	if len(config.Transports) > 0 {
+		target.Over = config.Transports[0]
+	}
+	if over := config.TransportsForReset; len(over) > 0 && !slices.Contains(over, target.Over) {
+		target.Operator.Reset = func(ctx context.Context) error {
+			defer key.PowerCycle()
+			return resetOver(ctx, over[0], key)
+		}
+	}
+	return target
 }
 
 // memory is a key that is reached without a transport.
 func memory(key *virtual.Authenticator) conformance.Target {
+	done := func() {}
 	return conformance.Target{
 		Open: func(context.Context) (ctap2.Transport, error) { return soft{key}, nil },
 		Operator: conformance.Operator{
-			Gesture:    func(_ context.Context, g conformance.Gesture) error { return gesture(key, g) },
+			Gesture: func(_ context.Context, g conformance.Gesture) error {
+				done()
+				var doing context.Context
+				doing, done = context.WithCancel(context.Background())
+				gesture(doing, key, g)
+				return nil
+			},
 			PowerCycle: func(context.Context) error { key.PowerCycle(); return nil },
 		},
 	}
 }
 
-// gesture is what the person at a software authenticator does.
-func gesture(key *virtual.Authenticator, g conformance.Gesture) error {
+// gesture is what the person at a software authenticator does, until doing ends.
+func gesture(doing context.Context, key *virtual.Authenticator, g conformance.Gesture) {
 	presence, verification, finger := virtual.Person(virtual.Touch), virtual.Person(virtual.Touch), virtual.Samples()
 	switch g {
 	case conformance.NoTouch:
-		presence, verification = virtual.Ignore, virtual.Ignore
+		away := func(ctx context.Context, _ virtual.Prompt) virtual.Answer {
+			select {
+			case <-ctx.Done():
+			case <-doing.Done(): // a U2F message is over by then, and the light still on
+			}
+			return virtual.Nothing
+		}
+		presence, verification = away, away
 		finger = func(ctx context.Context, _ virtual.Prompt) virtual.SampleStatus {
 			<-ctx.Done()
 			return virtual.SampleNoUserActivity
@@ -63,7 +93,6 @@ func gesture(key *virtual.Authenticator, g conformance.Gesture) error {
 	key.SetPresence(presence)
 	key.SetVerification(verification)
 	key.SetFinger(finger)
-	return nil
 }
 
 // targets are the keys that the cases are tried on: the profiles, and the
@@ -81,6 +110,27 @@ func targets() map[string]virtual.Config {
 // no profile.
 var variants = map[string]virtual.Config{
 	"default": {},
+	"no U2F":  {NoU2F: true},
+	"sparse": {
+		BuiltInUV: virtual.UVNotConfigured, Extensions: []string{"credProtect"}, NoCredentialManagement: true,
+		NoAuthenticatorConfig: true, NoPersistentCredMgmtRO: true, NoUVBioEnroll: true,
+	},
+	"no PIN":           {NoClientPIN: true},
+	"no clientPIN":     {NoClientPIN: true, Extensions: []string{"credProtect"}},
+	"no permissions":   {NoPINUVAuthToken: true, Attestation: virtual.AttestationSelf},
+	"PIN without mcga": {BuiltInUV: virtual.UVNotConfigured, NoMCGAPermissionsWithClientPIN: true},
+	"largeBlob":        {Extensions: []string{"largeBlob"}, MaxSerializedLargeBlobArray: 1024, NoToggleAlwaysUV: true},
+	"only alwaysUv":    {AlwaysUV: true, NoToggleAlwaysUV: true},
+	"NFC":              {Transports: []string{"nfc"}},
+	"reset over NFC": {
+		Transports: []string{"usb", "nfc"}, TransportsForReset: []string{"nfc"}, NoResidentKeys: true,
+	},
+	"finger alone":              {NoClientPIN: true, BuiltInUV: virtual.UVConfigured},
+	"finger alone, none":        {NoClientPIN: true, BuiltInUV: virtual.UVNotConfigured, Attestation: virtual.AttestationNone},
+	"finger alone, UV required": {NoClientPIN: true, BuiltInUV: virtual.UVConfigured, UVRequiredForNonDiscoverable: true},
+	"PIN without mcga, UV required": {
+		BuiltInUV: virtual.UVNotConfigured, NoMCGAPermissionsWithClientPIN: true, UVRequiredForNonDiscoverable: true,
+	},
 }
 
 // chosen are the cases that FIDO_CASES matches, a regular expression; unset: all.
@@ -88,18 +138,24 @@ func chosen(c conformance.Case) bool {
 	return regexp.MustCompile(os.Getenv("FIDO_CASES")).MatchString(c.ID)
 }
 
-// TestVirtual: the software authenticator passes all cases that apply to it, and
-// each case applies to one of the keys at least.
+// TestVirtual: the software authenticator passes all cases that apply to it, over
+// each transport, and each case applies to one of the keys at least.
 func TestVirtual(t *testing.T) {
 	applied := map[string]bool{}
 	for name, config := range targets() {
-		t.Run(name, func(t *testing.T) {
-			for _, r := range check(t, config) {
-				if r.Outcome == conformance.Passed || r.Outcome == conformance.Failed {
-					applied[r.ID] = true
-				}
+		for _, transport := range []string{"memory", "hid", "nfc"} {
+			title := name
+			if transport != "memory" {
+				title += " over " + transport
 			}
-		})
+			t.Run(title, func(t *testing.T) {
+				for _, r := range check(t, transport, config) {
+					if r.Outcome == conformance.Passed || r.Outcome == conformance.Failed {
+						applied[r.ID] = true
+					}
+				}
+			})
+		}
 	}
 	for _, c := range conformance.Cases() {
 		if chosen(c) && !applied[c.ID] {
@@ -109,13 +165,13 @@ func TestVirtual(t *testing.T) {
 }
 
 // check runs the cases against a key, in no time of the clock on the wall.
-func check(t *testing.T, config virtual.Config) []conformance.Result {
+func check(t *testing.T, transport string, config virtual.Config) []conformance.Result {
 	t.Helper()
 	var report *conformance.Report
 	var err error
 	synctest.Test(t, func(t *testing.T) {
 		report, err = conformance.Check(t.Context(), conformance.Config{
-			Target: target(t, config), Destructive: true, MaxWait: -1, Only: chosen,
+			Target: over(t, transport, config), Destructive: true, MaxWait: -1, Only: chosen,
 		})
 	})
 	if err != nil {

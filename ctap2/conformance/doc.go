@@ -32,4 +32,32 @@
 // A person is needed at a real key. An [Operator] is told what to do: to touch
 // it, to leave it alone, to unplug it. For a simulated one it is a program that
 // does it.
+//
+// # Reports
+//
+// A [Report] is written as text for a terminal, as JSON, as JUnit's XML for CI
+// servers, and as one HTML file to look at. None of them holds a PIN or another
+// secret. What was written as JSON can be read again, by [ReadReport]: to go on
+// with a run that was stopped (Config.Previous), or to [Compare] two runs.
+//
+// # Events
+//
+// Config.Event hears of each step. In JSON, an [Event] is one object, for
+// harnesses in other languages; "fidoctl conformance --json" writes one a line.
+// Its member "event" says which others it has; those in brackets may be missing:
+//
+//	begin      authenticator, [total]
+//	preparing  message, [case]         it is brought into a state: "reset"
+//	case       number, total, case     a case begins
+//	person     gesture or message, [case]
+//	                                   what to do from now on, whenever the
+//	                                   authenticator waits, or "power cycle"
+//	waiting    gesture, [case]         it waits for the person
+//	result     number, total, result   the case has ended
+//	end        counts, [message]       the last event; message: it came early
+//
+// A run begins with "begin" and ends with "end". Between them each "case" has
+// its "result", unless the end came early. A result has the members of its case,
+// and outcome, message, remark, variant, exchanges and seconds. Members with
+// nothing in them are left out; others may be added, and none is renamed.
 package conformance

@@ -13,9 +13,14 @@ import (
 // clientDataHash is that of every request.
 var clientDataHash = sha256.Sum256([]byte("client data"))
 
-// create registers a credential, with whatever verification the key wants, and
-// returns its ID. It is discoverable, unless change says otherwise.
+// create registers a credential as register does, and returns its ID.
 func (x *trial) create(change ...func(*ctap2.MakeCredentialRequest)) []byte {
+	return x.register(change...).ID
+}
+
+// register registers a credential, with whatever verification the key wants. It
+// is discoverable, unless change says otherwise.
+func (x *trial) register(change ...func(*ctap2.MakeCredentialRequest)) *ctap2.Credential {
 	request := &ctap2.MakeCredentialRequest{
 		ClientDataHash: clientDataHash[:],
 		RP:             ctap2.RelyingParty{ID: "example.com", Name: "Example"},
@@ -28,7 +33,7 @@ func (x *trial) create(change ...func(*ctap2.MakeCredentialRequest)) []byte {
 	}
 	credential, err := x.key.MakeCredential(x.ctx, request)
 	x.must(err)
-	return credential.ID
+	return credential
 }
 
 func notResident(r *ctap2.MakeCredentialRequest) { r.ResidentKey = false }
@@ -103,19 +108,16 @@ var mcGate = gate{
 	request:    func(*trial) members { return mcRequest() },
 	message:    func(m members) []byte { return m[1].([]byte) },
 	permission: ctap2.PermissionMakeCredential, other: ctap2.PermissionGetAssertion, rpID: "example.com",
-	setup: withPIN,
+	setup: withPIN.and(mcGaWithPIN).leavesNoTrace(),
 }
 
 // gaGate makes a credential first.
 var gaGate = gate{
 	command: ctap.CmdGetAssertion, param: gaParam, protocol: gaProtocol,
-	request: func(x *trial) members {
-		x.create()
-		return gaRequest()
-	},
+	request:    func(x *trial) members { return gaRequest(set(gaAllowList, list(x.create(notResident)))) },
 	message:    func(m members) []byte { return m[2].([]byte) },
 	permission: ctap2.PermissionGetAssertion, other: ctap2.PermissionMakeCredential, rpID: "example.com",
-	setup: withPIN,
+	setup: withPIN.and(mcGaWithPIN).leavesNoTrace(),
 }
 
 // sign returns a request with what proves that the platform has the token.
@@ -152,25 +154,39 @@ func (d *drivers) gated(prefix string, g gate) {
 
 // paramRows adds the rows of gated that makeCredential and getAssertion share.
 func (d *drivers) paramRows(prefix string, g gate) {
-	add := func(id string, run func(x *trial) error) { d.add(prefix+"-"+id, g.setup, run) }
-	add("protocol-unsupported", func(x *trial) error {
+	name, s := "permission", g.setup
+	if g.command == ctap.CmdMakeCredential || g.command == ctap.CmdGetAssertion {
+		// CTAP 2.0, too, has these commands and a pinAuth, and neither this
+		// status nor permissions.
+		name, s = "param-permission", s.and(from21)
+	}
+	d.add(prefix+"-protocol-unsupported", s, func(x *trial) error {
 		m := g.good(x)
 		m[g.protocol] = 3
 		return x.command(g.command, m)
 	})
-	add("param-wrong", func(x *trial) error {
+	d.add(prefix+"-param-wrong", g.setup, func(x *trial) error {
 		m := g.good(x)
 		m[g.param].([]byte)[5] ^= 0x10
 		return x.command(g.command, m)
 	})
-	name := "permission"
-	if g.command == ctap.CmdMakeCredential || g.command == ctap.CmdGetAssertion {
-		name = "param-permission"
-	}
-	add(name, func(x *trial) error {
+	d.add(prefix+"-"+name, s.and(permissions), func(x *trial) error {
 		m := g.request(x)
-		return x.command(g.command, g.sign(m, x.token(g.other, g.rpID)))
+		return x.command(g.command, g.sign(m, x.tokenWithout(g)))
 	})
+}
+
+// tokenWithout is a token that lacks the permission of a gate: it has the other
+// one, or ga where the authenticator does not know that.
+func (x *trial) tokenWithout(g gate) *ctap2.Token {
+	knows := map[ctap2.Permission]condition{
+		ctap2.PermissionCredentialManagement: credMgmt,
+		ctap2.PermissionLargeBlobWrite:       largeBlobs,
+	}
+	if known, ok := knows[g.other]; ok && !known.holds(x.info) {
+		return x.token(ctap2.PermissionGetAssertion, "example.com")
+	}
+	return x.token(g.other, g.rpID)
 }
 
 // wrongTypes adds a row for each member, by its name: the edit gives it a value

@@ -16,12 +16,20 @@ type Target struct {
 	// and when a case has left the connection in a state from which nothing
 	// follows; what it returned before is closed then.
 	Open func(ctx context.Context) (ctap2.Transport, error)
+	// Over is the transport of Open by its name in getInfo, such as "usb" or
+	// "nfc"; empty: it is not known. Some authenticators can be reset over some
+	// of them alone.
+	Over string
 	// HID opens the reports of an authenticator on USB, for the cases about
 	// CTAPHID; nil: there are none. What Open returned is closed before.
 	HID func(ctx context.Context) (Reports, error)
 	// NFC connects to the card, for the cases about APDUs; nil: there is none.
 	// What Open returned is closed before.
 	NFC func(ctx context.Context) (Card, error)
+	// EnterpriseRPID is a relying party on the list that the authenticator has for
+	// vendor-facilitated enterprise attestation (§7.1.2), which it tells nobody;
+	// empty: none is known.
+	EnterpriseRPID string
 	// Operator is whoever is at the authenticator.
 	Operator Operator
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,31 +34,38 @@ type Config struct {
 	// OneVariant runs each case once, and not with each PIN/UV auth protocol
 	// and each way to obtain a token.
 	OneVariant bool
-	// Previous is the report of a run that was stopped: what it has a verdict on
-	// is taken over and not run again.
+	// Previous is the report of a run that was stopped, of the same
+	// authenticator: what it has a verdict on is taken over and not run again.
 	Previous *Report
 	// Event hears of each step, in order; nil: nobody does.
 	Event func(Event)
 }
 
-// An Event is a step of a run.
+// An Event is a step of a run. In JSON it is one object; the package's doc says
+// which members come when.
 type Event struct {
 	Kind EventKind `json:"event"`
-	// Authenticator and Total, the number of cases chosen, come with Begin.
+	// Authenticator comes with Begin.
 	Authenticator *Authenticator `json:"authenticator,omitempty"`
-	Total         int            `json:"total,omitempty"`
-	// Case comes with CaseBegin and CaseEnd, and with Person if one is running.
-	Case *Case `json:"case,omitempty"`
-	// Number is that of the case in this run, from 1.
+	// Total is the number of cases that are to be run: those that were chosen,
+	// without those that Config.Previous has a verdict on. It comes with Begin,
+	// CaseBegin and CaseEnd.
+	Total int `json:"total,omitempty"`
+	// Number is that of the case among these, from 1. It comes with CaseBegin
+	// and CaseEnd.
 	Number int `json:"number,omitempty"`
+	// Case comes with CaseBegin; and with Preparing, Person and Waiting, if it is
+	// for one.
+	Case *Case `json:"case,omitempty"`
 	// Result comes with CaseEnd.
 	Result *Result `json:"result,omitempty"`
-	// Gesture comes with Person.
+	// Gesture comes with Waiting, and with Person, unless a power cycle is asked
+	// for.
 	Gesture Gesture `json:"gesture,omitempty"`
-	// Message comes with Preparing, Person and End: what is going on, or why the
-	// run ended early.
+	// Message comes with Preparing, with Person, if a power cycle is asked for,
+	// and with End, if the run ended early: why.
 	Message string `json:"message,omitempty"`
-	// Counts of outcomes come with End.
+	// Counts of outcomes, with what was taken over, come with End.
 	Counts map[Outcome]int `json:"counts,omitempty"`
 }
 
@@ -68,10 +76,11 @@ type EventKind string
 const (
 	Begin     EventKind = "begin"     // the authenticator answers
 	Preparing EventKind = "preparing" // it is brought into the state that the next case needs
-	CaseBegin EventKind = "case"
-	Person    EventKind = "person" // something is asked of whoever is there
-	CaseEnd   EventKind = "result"
-	End       EventKind = "end"
+	CaseBegin EventKind = "case"      // a case begins
+	Person    EventKind = "person"    // something is asked of whoever is there
+	Waiting   EventKind = "waiting"   // the authenticator waits for them
+	CaseEnd   EventKind = "result"    // it has ended
+	End       EventKind = "end"       // the last event
 )
 
 // Run checks the authenticator inside a Go test, each case in a subtest of its
@@ -99,9 +108,14 @@ func Run(t *testing.T, config Config) *Report {
 	return report
 }
 
+// ErrAnother is the error of Check if Config.Previous is of an authenticator of
+// another model or firmware.
+var ErrAnother = errors.New("conformance: the previous report is of another authenticator")
+
 // Check checks the authenticator. It returns an error, besides the report so
 // far, if the run had to end early: because ctx ended, because the authenticator
-// cannot be reached any more, or because it cannot be reset.
+// cannot be reached any more, or because it cannot be reset. Without a report it
+// has not begun.
 func Check(ctx context.Context, config Config) (*Report, error) {
 	h := &harness{config: config, operator: &config.Target.Operator, doing: Touch}
 	defer h.close()
@@ -113,12 +127,14 @@ type harness struct {
 	config   Config
 	operator *Operator
 	at       *Case // the one that is running
-	number   int
 
-	key    *ctap2.Authenticator // of the trial, or of the preparation; nil: closed
-	last   []Exchange           // of this trial
-	doing  Gesture
-	origin *ctap2.Info // as the run found it
+	key  *ctap2.Authenticator // of the trial, or of the preparation; nil: closed
+	last []Exchange           // of this trial
+	late int                  // cases in a row that took longer than they may
+	// irregular is what was wrong with the encoding of an answer in this trial.
+	irregular error
+	doing     Gesture
+	origin    *ctap2.Info // as the run found it
 
 	everReset   bool
 	factory     state // after a reset, once there was one
@@ -128,6 +144,10 @@ type harness struct {
 	credentials int  // discoverable ones made since the last reset
 	touches     int  // how often it has waited for its user in this trial
 	onTouch     func()
+
+	// At an authenticator that the run must not reset:
+	entered bool // the PIN is the right one
+	refused bool // it is not
 }
 
 func (h *harness) tell(e Event) {
@@ -137,18 +157,21 @@ func (h *harness) tell(e Event) {
 }
 
 func (h *harness) run(ctx context.Context) (*Report, error) {
-	report := &Report{Started: time.Now(), Destructive: h.config.Destructive}
-	if err := h.open(ctx); err != nil {
+	began := time.Now()
+	report := &Report{Started: began, Destructive: h.config.Destructive, Results: []Result{}}
+	if err := within(ctx, func(ctx context.Context) error { return h.open(ctx) }); err != nil {
 		return nil, fmt.Errorf("conformance: %w", err)
 	}
 	h.origin = h.key.Info()
 	report.Authenticator = describe(h.config.Name, h.origin)
 	chosen := h.chosen()
-	h.tell(Event{Kind: Begin, Authenticator: &report.Authenticator, Total: len(chosen)})
-
 	results := map[string]Result{}
-	if h.config.Previous != nil {
-		for _, r := range h.config.Previous.Results {
+	if previous := h.config.Previous; previous != nil {
+		if previous.Authenticator.AAGUID != h.origin.AAGUID || previous.Authenticator.Firmware != h.origin.FirmwareVersion {
+			return nil, ErrAnother
+		}
+		report.Started = previous.Started
+		for _, r := range previous.Results {
 			if r.Outcome != Skipped {
 				results[r.ID] = r
 			}
@@ -157,23 +180,24 @@ func (h *harness) run(ctx context.Context) (*Report, error) {
 	// Those that need the same state stand together.
 	order := slices.Clone(chosen)
 	slices.SortStableFunc(order, func(a, b *Case) int { return cmp.Compare(a.setup.state.rank(), b.setup.state.rank()) })
+	order = slices.DeleteFunc(order, func(c *Case) bool {
+		_, have := results[c.ID]
+		return have
+	})
+	h.tell(Event{Kind: Begin, Authenticator: &report.Authenticator, Total: len(order)})
 	var ended error
-	for _, c := range order {
-		if _, have := results[c.ID]; have {
-			continue
-		}
+	for i, c := range order {
 		h.at = c
-		h.number++
-		h.tell(Event{Kind: CaseBegin, Case: c, Number: h.number, Total: len(chosen)})
+		h.tell(Event{Kind: CaseBegin, Case: c, Number: i + 1, Total: len(order)})
 		start := time.Now()
 		result, err := h.judge(ctx, c)
 		if err != nil {
 			ended = fmt.Errorf("conformance: %s: %w", c.ID, err)
 			break
 		}
-		result.ID, result.Duration = c.ID, time.Since(start)
+		result.Case, result.Duration = *c, time.Since(start)
 		results[c.ID] = result
-		h.tell(Event{Kind: CaseEnd, Case: c, Number: h.number, Total: len(chosen), Result: &result})
+		h.tell(Event{Kind: CaseEnd, Number: i + 1, Total: len(order), Result: &result})
 	}
 	h.at = nil
 	for _, c := range chosen {
@@ -181,17 +205,23 @@ func (h *harness) run(ctx context.Context) (*Report, error) {
 			report.Results = append(report.Results, result)
 		}
 	}
-	report.Duration = time.Since(report.Started)
+	report.Duration = time.Since(began)
+	if h.config.Previous != nil {
+		report.Duration += h.config.Previous.Duration
+	}
 	end := Event{Kind: End, Counts: map[Outcome]int{}}
 	for _, r := range report.Results {
 		end.Counts[r.Outcome]++
 	}
+	if ended == nil && h.everReset && (h.changed || !h.known || h.credentials > 0 || h.state != h.factory) {
+		// What the last case left behind is no state to hand it back in.
+		if err := within(ctx, h.reset); err != nil {
+			ended = fmt.Errorf("conformance: in the end: %w", err)
+		}
+	}
 	if ended != nil {
 		report.Unfinished = ended.Error()
 		end.Message = ended.Error()
-	} else if h.config.Destructive && h.changed && ctap2Spoken.holds(h.origin) {
-		// What the last case left behind is no state to hand it back in.
-		ended = h.reset(ctx)
 	}
 	h.tell(end)
 	return report, ended
@@ -327,11 +357,32 @@ func (h *harness) try(ctx context.Context, c *Case, v variant, asked *uses) (Res
 	if result.Outcome == Failed {
 		h.changed = true // whatever it was, it may have left something behind
 	}
+	if err := within(ctx, func(ctx context.Context) error { return h.restorePIN(ctx, c) }); err != nil {
+		return result, err
+	}
+	if h.late++; limited.Err() == nil {
+		h.late = 0
+	}
+	if h.late == tooLate && ctx.Err() == nil {
+		return result, fmt.Errorf("%w to anything any more", errNoAnswer)
+	}
 	return result, context.Cause(ctx)
 }
 
-// caseLimit is how long a case may take that waits for nothing but touches.
-const caseLimit = 3 * time.Minute
+const (
+	// caseLimit is how long a case may take that waits for nothing but touches.
+	caseLimit = 3 * time.Minute
+	// tooLate is how many cases in a row may take longer.
+	tooLate = 3
+)
+
+// within does what is no case in the time of one: no authenticator may keep a
+// run waiting for ever.
+func within(ctx context.Context, do func(ctx context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, caseLimit)
+	defer cancel()
+	return do(limited)
+}
 
 // An inapplicable case is one that there is no way to run here.
 type inapplicable struct {
@@ -357,15 +408,14 @@ func (r *Result) describe() string {
 	return text
 }
 
-// String returns the exchange on a few lines.
+// String returns the exchange on one line, or on two.
 func (e Exchange) String() string {
-	text := "> " + e.Command
-	if e.Request != "" {
-		text += " " + e.Request
+	var lines []string
+	if e.Command != "" {
+		lines = append(lines, strings.TrimSuffix("> "+e.Command+" "+e.Request, " "))
 	}
-	text += "\n< " + cmp.Or(e.Error, e.Status)
-	if e.Reply != "" {
-		text += " " + e.Reply
+	if answer := cmp.Or(e.Error, e.Status); answer != "" {
+		lines = append(lines, strings.TrimSuffix("< "+answer+" "+e.Reply, " "))
 	}
-	return text
+	return strings.Join(lines, "\n")
 }

@@ -23,6 +23,7 @@ type setup struct {
 	below    string
 	u2f      bool
 	harmless bool
+	anyState bool
 }
 
 // A state is what a destructive run can bring about before a case.
@@ -94,6 +95,12 @@ func (s setup) orU2F() setup {
 // what must be there, but an authenticator with a PIN will do where it has none.
 func (s setup) leavesNoTrace() setup {
 	s.harmless = true
+	return s
+}
+
+// inAnyState says that the case minds no PIN, no finger, and not alwaysUv.
+func (s setup) inAnyState() setup {
+	s.anyState = true
 	return s
 }
 

@@ -44,9 +44,7 @@ func (h *harness) open(ctx context.Context, options ...ctap2.Option) error {
 // remembers nothing of the case before.
 func (h *harness) reopen(ctx context.Context, transport ctap2.Transport, options ...ctap2.Option) error {
 	key, err := ctap2.Open(ctx, h.watched(transport), append(options, ctap2.WithInteraction(ctap2.Interaction{
-		PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) {
-			return pin.FromString(h.pin()), nil
-		},
+		PIN:   h.askedPIN,
 		Touch: func(ctap2.TouchRequest) { h.waiting() },
 	}))...)
 	if err != nil {
@@ -59,6 +57,7 @@ func (h *harness) reopen(ctx context.Context, transport ctap2.Transport, options
 
 // waiting is called when the authenticator waits for the person.
 func (h *harness) waiting() {
+	h.tell(Event{Kind: Waiting, Case: h.at, Gesture: h.doing})
 	if h.operator.Waiting != nil {
 		h.operator.Waiting(h.doing)
 	}
@@ -78,6 +77,9 @@ func (h *harness) do(ctx context.Context, g Gesture) error {
 		return err
 	}
 	h.doing = g
+	if g == WrongFinger || g == NoTouch && h.state.uv {
+		h.changed = true // the counter of tries
+	}
 	return nil
 }
 
@@ -141,17 +143,16 @@ func (h *harness) prepare(ctx context.Context, c *Case, wanted state, v variant)
 		if !c.setup.u2f {
 			return notApplicable("%s", ctap2Spoken.not)
 		}
-	} else if h.config.Destructive {
+	} else if h.config.Destructive && !c.setup.anyState {
 		if err := h.arrange(ctx, wanted); err != nil {
 			return err
 		}
 	}
-	options := []ctap2.Option{ctap2.WithStrictCBOR(), ctap2.WithPINUVAuthProtocol(v.protocol)}
-	if err := h.open(ctx, options...); err != nil {
+	if err := h.open(ctx, ctap2.WithPINUVAuthProtocol(v.protocol)); err != nil {
 		return err
 	}
 	info := h.key.Info()
-	if !h.config.Destructive {
+	if !h.config.Destructive && !c.setup.anyState {
 		if err := wanted.foundIn(info); err != nil {
 			return err
 		}
@@ -161,7 +162,10 @@ func (h *harness) prepare(ctx context.Context, c *Case, wanted state, v variant)
 			return notApplicable("%s", cond.not)
 		}
 	}
-	return h.below(c)
+	if err := h.below(c); err != nil {
+		return err
+	}
+	return h.guardPIN(ctx, c)
 }
 
 // below sees whether there is what the case needs below the messages.

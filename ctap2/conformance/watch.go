@@ -36,7 +36,25 @@ func (w *watch) Exchange(ctx context.Context, message []byte, status func(byte))
 		return reply, err
 	}
 	w.h.notice(message[0], message[1:], reply[0])
+	w.h.inspect(message[0], reply)
 	return reply, err
+}
+
+// inspect sees whether an answer is canonical CBOR. Every case begins with
+// getInfo, which has a case of its own for that.
+func (h *harness) inspect(command byte, reply []byte) {
+	const firstVendor = 0x40
+	if reply[0] != ctap.StatusOK || len(reply) == 1 || command == ctap.CmdGetInfo || command >= firstVendor && !previewed(command) {
+		return
+	}
+	if err := cbor.Check(reply[1:], cbor.Strict); err != nil {
+		h.irregular = err
+	}
+}
+
+// previewed reports whether a vendor command is that of a prototype.
+func previewed(command byte) bool {
+	return command == ctap.CmdBioEnrollmentPreview || command == ctap.CmdCredentialManagementPreview
 }
 
 // notice takes note of what a command has changed.
