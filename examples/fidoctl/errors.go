@@ -15,6 +15,7 @@ import (
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/ctap2/attestation"
 	"github.com/tapstone/fido/ctap2/attestation/metadata"
+	"github.com/tapstone/fido/ctap2/conformance"
 	"github.com/tapstone/fido/ctap2/entra"
 	"github.com/tapstone/fido/ctap2/keys"
 	"github.com/tapstone/fido/ctap2/virtual"
@@ -32,25 +33,26 @@ type kind struct {
 }
 
 var (
-	failure      = kind{1, "failure", "anything that has no status of its own"}
-	usage        = kind{2, "usage", "the command line is wrong, or more has to be said"}
-	noKey        = kind{3, "no-key", "no key is attached, or not the one that was named"}
-	noAccess     = kind{4, "no-access", "this user, or this build, cannot use the key"}
-	verification = kind{5, "verification", "the PIN is wrong, or the finger was not recognised"}
-	locked       = kind{6, "locked", "the key takes no PIN until it was unplugged, or until it is reset"}
-	notSetUp     = kind{7, "not-set-up", "a PIN or a fingerprint has to be set up first, or the PIN changed"}
-	noTouch      = kind{8, "no-touch", "nobody touched the key in time, or somebody declined"}
-	notFound     = kind{9, "not-found", "the key does not hold what was asked for"}
-	unsupported  = kind{10, "unsupported", "the key cannot do it"}
-	full         = kind{11, "full", "the key has no room for it"}
-	refused      = kind{12, "refused", "the key, or a policy, does not allow it"}
-	connection   = kind{13, "connection", "the key was unplugged or does not answer"}
-	notValid     = kind{14, "not-valid", "what the key or a file says is malformed, or its signature wrong"}
-	interrupted  = kind{130, "interrupted", "Ctrl-C, or no for an answer"}
+	failure       = kind{1, "failure", "anything that has no status of its own"}
+	usage         = kind{2, "usage", "the command line is wrong, or more has to be said"}
+	noKey         = kind{3, "no-key", "no key is attached, or not the one that was named"}
+	noAccess      = kind{4, "no-access", "this user, or this build, cannot use the key"}
+	verification  = kind{5, "verification", "the PIN is wrong, or the finger was not recognised"}
+	locked        = kind{6, "locked", "the key takes no PIN until it was unplugged, or until it is reset"}
+	notSetUp      = kind{7, "not-set-up", "a PIN or a fingerprint has to be set up first, or the PIN changed"}
+	noTouch       = kind{8, "no-touch", "nobody touched the key in time, or somebody declined"}
+	notFound      = kind{9, "not-found", "the key does not hold what was asked for"}
+	unsupported   = kind{10, "unsupported", "the key cannot do it"}
+	full          = kind{11, "full", "the key has no room for it"}
+	refused       = kind{12, "refused", "the key, or a policy, does not allow it"}
+	connection    = kind{13, "connection", "the key was unplugged or does not answer"}
+	notValid      = kind{14, "not-valid", "what the key or a file says is malformed, or its signature wrong"}
+	notConformant = kind{15, "nonconformant", "the key breaks the specification (compare: in more cases than before)"}
+	interrupted   = kind{130, "interrupted", "Ctrl-C, or no for an answer"}
 )
 
 var kinds = []kind{failure, usage, noKey, noAccess, verification, locked, notSetUp, noTouch, notFound, unsupported,
-	full, refused, connection, notValid, interrupted}
+	full, refused, connection, notValid, notConformant, interrupted}
 
 // Errors of fidoctl's own.
 var (
@@ -108,6 +110,18 @@ var explanations = []explained{
 	tell(usage, "Several on the key have this name.",
 		"", "Name one by the beginning of its ID, which the command with list in place of this shows.",
 		errSeveral),
+
+	// Conformance.
+	tell(notValid, "This is no report of a conformance run, or one of a later version.",
+		"", "Name a report that was written as JSON, such as with --report FILE.json.",
+		conformance.ErrReport),
+	tell(refused, "The report is of another model of key, or of another firmware.",
+		"A run goes on only with the key that it began with.",
+		"Attach that key, or begin anew, without --resume.",
+		conformance.ErrAnother),
+	tell(unsupported, "Nobody can do here what the key needs.",
+		"", "Unplugging the key and plugging it in again takes a person, or a machine that does it.",
+		conformance.ErrCannot),
 
 	// Entra.
 	tell(refused, "The key will not do for Entra ID.",

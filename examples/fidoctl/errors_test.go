@@ -16,6 +16,7 @@ import (
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/ctap2/attestation"
 	"github.com/tapstone/fido/ctap2/attestation/metadata"
+	"github.com/tapstone/fido/ctap2/conformance"
 	"github.com/tapstone/fido/ctap2/entra"
 	"github.com/tapstone/fido/ctap2/keys"
 	"github.com/tapstone/fido/ctap2/virtual"
@@ -106,6 +107,11 @@ var exported = map[string]map[string]error{
 		"ErrUnsupportedOption":         ctap2.ErrUnsupportedOption,
 		"ErrUserActionPending":         ctap2.ErrUserActionPending,
 		"ErrUserActionTimeout":         ctap2.ErrUserActionTimeout,
+	},
+	"ctap2/conformance": {
+		"ErrAnother": conformance.ErrAnother,
+		"ErrCannot":  conformance.ErrCannot,
+		"ErrReport":  conformance.ErrReport,
 	},
 	"ctap2/attestation": {
 		"ErrAAGUID":       attestation.ErrAAGUID,

@@ -161,7 +161,7 @@ credentials, settings. Without a key at hand, --virtual FILE is one.`,
 	add("key", p.listCommand(), p.infoCommand(), p.pinCommand(), p.fingerprintCommand(), p.credentialsCommand(),
 		p.blobCommand(), p.configCommand(), p.policyCommand(), p.resetCommand())
 	add("use", p.registerCommand(), p.signinCommand(), p.verifyCommand(), p.secretCommand(), p.entraCommand())
-	add("program", p.watchCommand(), p.traceCommand(), p.udevRulesCommand())
+	add("program", p.watchCommand(), p.traceCommand(), p.conformanceCommand(), p.udevRulesCommand())
 	root.AddCommand(jsonHelp(), exitCodesHelp())
 	return root
 }

@@ -153,6 +153,9 @@ var outputs = []struct {
 	{compatibleResult{}, []string{"entra check"}},
 	{provisionedResult{}, []string{"entra provision", "entra deprovision"}},
 	{entraMethodsResult{}, []string{"entra keys"}},
+	{runEvent{}, []string{"conformance"}},
+	{casesResult{}, []string{"conformance --list"}},
+	{compareResult{}, []string{"conformance compare"}},
 	{eventResult{}, []string{"watch"}},
 	{rulesResult{}, []string{"udev-rules"}},
 	{done{}, []string{"pin set", "pin change", "pin check", "fingerprint rename", "fingerprint remove", "credentials rename", "blob get --out", "blob put",
@@ -165,11 +168,12 @@ var outputs = []struct {
 func jsonHelp() *cobra.Command {
 	var b strings.Builder
 	b.WriteString(`With --json, standard output gets one value per line: one for most commands,
-one for each event for "watch". Bytes are hexadecimal strings, unless it
-says otherwise. Members may be added, but are not renamed or removed. "?" marks
-those that may be missing. If a command fails, the last value is an error; where
-"policy", "entra check", "entra provision" or "entra deprovision" has a result,
-that says what failed, and no error follows.`)
+one for each event for "watch" and "conformance". Bytes are hexadecimal
+strings, unless it says otherwise. Members may be added, but are not renamed
+or removed. "?" marks those that may be missing. If a command fails, the last
+value is an error; where "policy", "entra check", "entra provision" or
+"entra deprovision" has a result, or "conformance" an event
+"end", that says what failed, and no error follows.`)
 	for _, o := range outputs {
 		b.WriteString("\n\n")
 		for i, c := range o.commands {
@@ -181,7 +185,11 @@ that says what failed, and no error follows.`)
 			}
 			b.WriteString(c)
 		}
-		describe(&b, reflect.TypeOf(o.value), "  ")
+		if documented, ok := o.value.(interface{ members() string }); ok {
+			b.WriteString(documented.members())
+		} else {
+			describe(&b, reflect.TypeOf(o.value), "  ")
+		}
 	}
 	return &cobra.Command{Use: "json", Short: "What --json writes", Long: strings.TrimRight(b.String(), "\n")}
 }
@@ -204,7 +212,7 @@ func describe(b *strings.Builder, t reflect.Type, indent string) {
 		kind, inner := jsonType(f.Type)
 		line := fmt.Sprintf("\n%s%-*s %-9s %s", indent, 35-len(indent), name, kind, f.Tag.Get("doc"))
 		b.WriteString(strings.TrimRight(line, " "))
-		if inner != nil && f.Tag.Get("doc") != "as below" && f.Type != reflect.TypeFor[*errorText]() {
+		if inner != nil && !strings.HasPrefix(f.Tag.Get("doc"), "as ") && f.Type != reflect.TypeFor[*errorText]() {
 			describe(b, inner, indent+"  ")
 		}
 	}
