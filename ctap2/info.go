@@ -19,8 +19,9 @@ import (
 )
 
 // Info is what a key says about itself: the reply to authenticatorGetInfo
-// (§6.4), member by member. A zero value means that the member is absent. It
-// is shared: do not change it.
+// (§6.4), member by member. Where one is absent, its field has the value that the
+// specification gives it then, as said below, or is zero. It is shared: do not
+// change it.
 type Info struct {
 	Versions           []string        // 0x01
 	Extensions         []string        // 0x02
@@ -44,7 +45,7 @@ type Info struct {
 	Certifications                   map[string]uint64 // 0x13
 	RemainingDiscoverableCredentials *int              // 0x14; nil: not said, 0: full
 	VendorPrototypeConfigCommands    []uint64          // 0x15
-	AttestationFormats               []string          // 0x16; "packed" where absent
+	AttestationFormats               []string          // 0x16; nil where absent, which means "packed"
 	UVCountSinceLastPINEntry         *int              // 0x17; nil: not said
 	LongTouchForReset                bool              // 0x18
 	EncIdentifier                    []byte            // 0x19, 32 bytes, fresh at each getInfo; see Identifier
@@ -240,7 +241,13 @@ func (c *ceremony) fetchInfo() (*Info, error) {
 }
 
 func parseInfo(reply []byte, rules cbor.Rules) (*Info, error) {
-	info := &Info{Raw: reply}
+	info := &Info{
+		Raw:                      reply,
+		MaxMsgSize:               ctap.DefaultMaxMsgSize,
+		MaxCredentialCountInList: 1,
+		MinPINLength:             ctap.PINDefaultMinLength,
+		MaxPINLength:             ctap.PINDefaultMaxLength,
+	}
 	d := cbor.NewCursor(reply, rules)
 	count := func() int { return int(min(d.Uint(), math.MaxInt32)) }
 	keep := func(key int64, item []byte) {

@@ -526,6 +526,21 @@ func TestQuirk42OnlyNoCredentials(t *testing.T) {
 	}
 }
 
+// What getInfo does not say, Info does where the specification says what it is then.
+func TestInfoDefaults(t *testing.T) {
+	limits := func(info *ctap2.Info) [4]int {
+		return [...]int{info.MaxMsgSize, info.MaxCredentialCountInList, info.MinPINLength, info.MaxPINLength}
+	}
+	info := basicInfo()
+	if got, want := limits(open(t, newCanned(t, info)).Info()), [...]int{1024, 1, 4, 63}; got != want {
+		t.Errorf("%d, want %d", got, want)
+	}
+	info[0x05], info[0x07], info[0x0D], info[0x1D] = 2048, 8, 6, 50
+	if got, want := limits(open(t, newCanned(t, info)).Info()), [...]int{2048, 8, 6, 50}; got != want {
+		t.Errorf("%d, want %d", got, want)
+	}
+}
+
 // Members of getInfo that nothing is decided by cost nobody their key, whatever
 // is in them.
 func TestQuirk23MembersForPeople(t *testing.T) {

@@ -388,6 +388,40 @@ func TestWriteDeadline(t *testing.T) {
 	})
 }
 
+// A write that tells the device to cancel gets no more time than the call has left.
+func TestCancelWriteDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		busy := hidtest.Keepalive(bytes.Repeat([]byte{ctap.KeepaliveUPNeeded}, 40)...).Pace(cancelAgain / 2)
+		k := hidtest.New(nil)
+		c := &writeDeadlines{Device: k}
+		d := newDevice(t, c)
+		k.Handle(always(busy))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		end := time.Now().Add(time.Second + CancelTimeout)
+		_, err := d.Exchange(ctx, getInfo, func(byte) { c.cancels = nil })
+		mustMatch(t, err, context.DeadlineExceeded)
+		if len(c.cancels) < 2 {
+			t.Fatalf("told %d times", len(c.cancels))
+		}
+		for _, deadline := range c.cancels {
+			if !deadline.Equal(end) {
+				t.Errorf("%v after the end of the call", deadline.Sub(end))
+			}
+		}
+	})
+}
+
+type writeDeadlines struct {
+	*hidtest.Device
+	cancels []time.Time
+}
+
+func (d *writeDeadlines) SetWriteDeadline(t time.Time) error {
+	d.cancels = append(d.cancels, t)
+	return nil
+}
+
 type stuck struct {
 	echo
 	deadline time.Time

@@ -107,7 +107,7 @@ func TestIdleKeys(t *testing.T) {
 		if each > keyHeap {
 			t.Errorf("%s: %d bytes of heap each", what, each)
 		}
-		if more > deskKeys {
+		if more > deskKeys/20 { // none, but the runtime may start some of its own
 			t.Errorf("%s: %d goroutines", what, more)
 		}
 	}

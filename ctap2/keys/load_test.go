@@ -43,7 +43,7 @@ const (
 var loadRPs = []string{"one.example", "two.example", "three.example"}
 
 // TestMixedLoad has 50 keys registered with, signed in with, given wrong PINs,
-// cancelled and unplugged, for five seconds, or as long as the environment
+// cancelled and unplugged, for two seconds, or as long as the environment
 // variable FIDO_LOAD says (1h). Every other key is in a file, and some of its
 // plugs are new processes. What a key has acknowledged it must know for good, and
 // its signature counter never goes back; neither the heap nor the number of
@@ -51,7 +51,7 @@ var loadRPs = []string{"one.example", "two.example", "three.example"}
 //
 //	FIDO_LOAD=1h go test -v -timeout 2h -run TestMixedLoad ./ctap2/keys
 func TestMixedLoad(t *testing.T) {
-	duration := 5 * time.Second
+	duration := 2 * time.Second
 	if s := os.Getenv("FIDO_LOAD"); s != "" {
 		var err error
 		if duration, err = time.ParseDuration(s); err != nil {

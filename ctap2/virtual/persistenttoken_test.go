@@ -231,6 +231,36 @@ func TestEncryptedInfo(t *testing.T) {
 	}
 }
 
+// No two lists have the same digest that differ in what is listed, nor in where one
+// part of it ends and the next begins, and none has that of another key.
+func TestListDigest(t *testing.T) {
+	text := func(s string) *string { return &s }
+	lists := []user{
+		{id: []byte("ada")},
+		{id: []byte("ada"), name: text("")},
+		{id: []byte("ada"), displayName: text("")},
+		{id: []byte("ada"), name: text("countess")},
+		{id: []byte("ada"), displayName: text("countess")},
+		{id: []byte("ada"), name: text("countess"), displayName: text("countess")},
+		{id: []byte("ad"), name: text("a")},
+		{id: []byte("a"), name: text("da")},
+		{id: []byte("ada=countess")},
+	}
+	seen := make(map[string]int)
+	for _, master := range []string{"one", "another"} {
+		for _, u := range lists {
+			s := &state{master: []byte(master), credentials: []*credential{{id: []byte{1}, user: u, discoverable: true}}}
+			seen[string(s.listDigest())]++
+		}
+	}
+	if len(seen) != 2*len(lists) {
+		t.Errorf("%d digests of %d lists", len(seen), 2*len(lists))
+	}
+	if seen[string(new(state).listDigest())] > 0 {
+		t.Error("a list has the digest of an empty one")
+	}
+}
+
 // They are for those who have a persistent token, and keys that give none have
 // none of it.
 func TestEncryptedInfoAbsent(t *testing.T) {

@@ -245,7 +245,10 @@ func wantInfo(t *testing.T, dev *hid.Device, a *ctap2.Authenticator) map[string]
 	want["maxcredlen"] = fmt.Sprint(info.MaxCredentialIDLength)
 	want["maxlargeblob"] = fmt.Sprint(info.MaxSerializedLargeBlobArray)
 	want["pin change required"] = fmt.Sprint(info.ForcePINChange)
-	number("minpinlen", info.MinPINLength)
+	// Those that say it; of others the Info has the default.
+	if _, hasPIN := info.Options[ctap2.OptionClientPIN]; hasPIN && info.HasVersion("FIDO_2_1") {
+		number("minpinlen", info.MinPINLength)
+	}
 	number("maxrpids in minpinlen", info.MaxRPIDsForSetMinPINLength)
 	number("platform uv attempt(s)", info.PreferredPlatformUVAttempts)
 	if info.RemainingDiscoverableCredentials != nil {

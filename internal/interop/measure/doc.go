@@ -28,7 +28,8 @@
 //   - PING: the largest CTAPHID_PING, 129 reports there and 129 back. libfido2 has no
 //     function for it.
 //   - start to exit: a program that opens the key and prints what getInfo says, of
-//     recorded replies behind the socket.
+//     recorded replies behind the socket. libfido2 asks twice: fido_dev_open keeps
+//     no more of the reply than it needs.
 //   - size: of that program, without symbols; ours without cgo, and with the code to
 //     find and open HID devices; libfido2's with the libraries that it loads, besides
 //     the C library.
