@@ -250,8 +250,9 @@ func (r *reader) works() {
 
 // wordIs returns nil if a status word is one of those.
 func wordIs(got uint16, want ...uint16) error {
-	text := ""
+	text, opposed := "", true
 	for _, w := range want {
+		opposed = opposed && succeeds(got) != succeeds(w)
 		if got == w {
 			return nil
 		}
@@ -260,15 +261,23 @@ func wordIs(got uint16, want ...uint16) error {
 		}
 		text += fmt.Sprintf("%04X", w)
 	}
-	return otherwise(fmt.Sprintf("answers %04X, must be %s", got, text))
+	text = fmt.Sprintf("answers %04X, must be %s", got, text)
+	if opposed {
+		return opposite(text)
+	}
+	return otherwise(text)
 }
+
+// succeeds reports whether a status word is that of a success, or of one that
+// goes on.
+func succeeds(word uint16) bool { return word == wordOK || word == wordUpdate || word&0xFF00 == 0x6100 }
 
 // refuses returns nil if a status word says no, whatever the reason.
 func refuses(data []byte, word uint16) error {
-	if len(data) == 0 && word != wordOK && word != wordUpdate && word&0xFF00 != 0x6100 {
+	if len(data) == 0 && !succeeds(word) {
 		return nil
 	}
-	return otherwise(fmt.Sprintf("answers %04X and %d bytes, must be refused", word, len(data)))
+	return opposite(fmt.Sprintf("answers %04X and %d bytes, must be refused", word, len(data)))
 }
 
 // A line is a reader as a transport of ctap2, for what takes a client.

@@ -220,6 +220,9 @@ func (d *drivers) bioEnrollment() {
 	} {
 		d.gated(prefix, g)
 	}
+	for prefix, g := range map[string]gate{"bio-begin": bioBegin, "bio-rename": bioRename, "bio-remove": bioRemove} {
+		d.alone(prefix, g)
+	}
 	d.change("bio-missing-modality", bioBegin, drop(bioModality))
 	d.change("bio-other-modality", bioBegin, set(bioModality, 2))
 	d.changeAfter("bio-begin-param-of-other", bioBegin, param(bioParams, 3, 20000))
@@ -336,7 +339,10 @@ func (d *drivers) enrollments() {
 		}
 		first := x.begin()
 		left := *most
-		for answer := first; ; answer = x.sample(nextSample(first.Template)) {
+		for answer, n := first, 1; ; answer, n = x.sample(nextSample(first.Template)), n+1 {
+			if n == mostSamples {
+				x.fatalf("%d samples were not enough", n)
+			}
 			good := *answer.Status == ctap.BioSampleGood
 			if good && *answer.Remaining >= left || !good && *answer.Remaining > left {
 				x.fatalf("remainingSamples is %d after lastEnrollSampleStatus %d, and was %d", *answer.Remaining, *answer.Status, left)

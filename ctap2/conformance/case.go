@@ -28,10 +28,14 @@ type Case struct {
 	// Section is the section of CTAP 2.3, and the step of its algorithm where
 	// there is one, or that of FIDO U2F.
 	Section string `json:"section"`
-	// Open: the specification leaves the Status open, gives it as an example,
-	// permits more than one, or is silent. Another status is a remark in the
+	// Open: the specification leaves open which error is the answer: it gives one
+	// as an example, permits more, or names none. Another is a remark in the
 	// Result and not a failure.
 	Open bool `json:"open,omitempty"`
+	// Either: it leaves open even whether the answer is an error, or only
+	// recommends what the Requirement says. No answer is a failure. Open is true,
+	// too.
+	Either bool `json:"either,omitempty"`
 	// Needs is what it takes.
 	Needs Needs `json:"needs,omitzero"`
 
@@ -107,7 +111,9 @@ func rows(text string) []Case {
 		if len(cells) > 4 {
 			c.Status = cells[3]
 		}
+		c.Section, c.Either = strings.CutSuffix(c.Section, " **")
 		c.Section, c.Open = strings.CutSuffix(c.Section, " *")
+		c.Open = c.Open || c.Either
 		all = append(all, c)
 	}
 	return all
@@ -136,6 +142,16 @@ func (d *drivers) add(id string, s setup, run func(x *trial) error) {
 
 // String returns the ID.
 func (c Case) String() string { return c.ID }
+
+// permits reports whether the specification leaves open an answer other than the
+// one that is expected. Opposite is one that is an error where that is OK, or OK
+// where that is an error.
+func (c *Case) permits(opposite bool) bool { return c.Either || c.Open && !opposite }
+
+// opposes reports whether a status is the opposite of the one that is expected.
+func (c *Case) opposes(got string) bool {
+	return (got == "OK") != (c.Status == "OK" || c.Status == "9000" || c.Status == "")
+}
 
 // expects compares the answer with the Status.
 func (c *Case) expects(got string) error {

@@ -59,7 +59,9 @@ func (a agreement) hash(x *trial, entered string) []byte {
 }
 
 // padded is a PIN as newPinEnc has it, before it is encrypted.
-func padded(entered string) []byte { return append([]byte(entered), make([]byte, 64-len(entered))...) }
+func padded(entered string) []byte {
+	return append([]byte(entered), make([]byte, max(64-len(entered), 0))...)
+}
 
 // setPIN is a request of setPIN.
 func (a agreement) setPIN(newPINEnc []byte) members {
@@ -131,11 +133,10 @@ func (x *trial) wrongPIN() string {
 // mistypeUntil enters wrong PINs until that many tries are left; power cycles keep
 // three from being in a row.
 func (x *trial) mistypeUntil(left int) {
-	for i := 0; x.tries() > left; i++ {
+	for i, before := 0, x.tries(); before > left; i, before = i+1, before-1 {
 		if i%2 == 0 {
 			x.powerCycle()
 		}
-		before := x.tries()
 		x.mistypeInARow(1)
 		if after := x.tries(); after != before-1 {
 			x.fatalf("a wrong PIN leaves %d of %d tries", after, before)
@@ -459,13 +460,11 @@ func (d *drivers) getPINToken() {
 	})
 	add("no-cm", harmless.and(credMgmt, from21), func(x *trial) error {
 		token := x.legacyToken()
-		return x.command(ctap.CmdCredentialManagement, members{
-			1: ctap.CredMgmtGetCredsMetadata, 3: token.Protocol(), 4: token.Authenticate([]byte{ctap.CredMgmtGetCredsMetadata}),
-		})
+		return x.command(cmMeta.command, cmMeta.sign(cmMeta.request(x), token))
 	})
 	add("first-rp", withPIN.and(from21, residentKeys, mcGaWithPIN), func(x *trial) error {
 		x.create()
-		x.create(func(r *ctap2.MakeCredentialRequest) { r.RP.ID = "example.org" })
+		x.create(at("example.org"))
 		token, silent := x.legacyToken(), set(gaOptions, fields{"up": false})
 		x.must(x.command(ctap.CmdGetAssertion, gaGate.sign(gaRequest(silent, set(1, "example.org")), token)))
 		return x.command(ctap.CmdGetAssertion, gaGate.sign(gaRequest(silent), token))

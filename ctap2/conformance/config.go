@@ -79,6 +79,9 @@ var (
 	cfgMin    = cfgGate(setsMinPINLength, ctap.ConfigSetMinPINLength, func(x *trial) members { return members{1: len(x.pin())} })
 	cfgLong   = cfgGate(enablesLong, ctap.ConfigEnableLongTouchForReset, nil)
 	cfgVendor = cfgGate(vendorConfig, ctap.ConfigVendorPrototype, func(x *trial) members {
+		if len(x.info.VendorPrototypeConfigCommands) == 0 {
+			x.fatalf("getInfo has no vendorPrototypeConfigCommands")
+		}
 		return members{1: x.info.VendorPrototypeConfigCommands[0]}
 	})
 )
@@ -123,7 +126,8 @@ func (d *drivers) config() {
 		d.add(id, s, func(x *trial) error { return x.command(ctap.CmdConfig, g.request(x)) })
 	}
 	toggle := subcommand(ctap.ConfigToggleAlwaysUV, nil)
-	bare("cfg-unsupported", plain.and(not(authnrCfg, "has authnrCfg"), from21).inAnyState().leavesNoTrace(), toggle)
+	// A subcommand would be carried out by one that has it, and does not say so.
+	bare("cfg-unsupported", plain.and(not(authnrCfg, "has authnrCfg"), from21).inAnyState().leavesNoTrace(), subcommand(5, nil))
 	bare("cfg-missing-subCommand", harmless, members{})
 	bare("cfg-unknown-subcommand", harmless, subcommand(5, nil))
 	for prefix, g := range map[string]gate{"cfg-ea": cfgEA, "cfg-always": cfgAlways, "cfg-min": cfgMin, "cfg-long": cfgLong} {
@@ -133,6 +137,7 @@ func (d *drivers) config() {
 	both := cfgLong
 	both.setup = both.setup.and(toggles)
 	d.changeAfter("cfg-param-of-sub", both, set(subCommand, ctap.ConfigToggleAlwaysUV))
+	d.alone("cfg-min", cfgMin)
 	d.add("cfg-min-param-of-other", cfgMin.setup, func(x *trial) error {
 		m := cfgMin.good(x)
 		param(subParams, 1, len(x.pin())+1)(m)
@@ -306,8 +311,8 @@ func (d *drivers) configured() {
 		}
 		always(x, true)
 	})
-	d.require("cfg-always-u2f", plain.alwaysUV().and(toggles), func(x *trial) {
-		if u2fSpoken.holds(x.fresh()) && !builtInUV.holds(x.info) {
+	d.require("cfg-always-u2f", plain.alwaysUV().and(toggles, noBuiltInUV), func(x *trial) {
+		if u2fSpoken.holds(x.fresh()) {
 			x.errorf("versions has U2F_V2 besides alwaysUv")
 		}
 	})
@@ -462,15 +467,11 @@ func (d *drivers) configuredPIN() {
 			x.errorf("pinComplexityPolicy is not false after a reset")
 		}
 	})
-	told := s.and(extension("minPinLength"), mcGaWithPIN, condition{"takes no minPinLengthRPIDs", func(info *ctap2.Info) bool {
-		return info.MaxRPIDsForSetMinPINLength > 0
-	}})
+	told := s.and(extension("minPinLength"), mcGaWithPIN, listsRPIDs)
 	// tells compares the output of minPinLength for a relying party; 0: there is
 	// none.
 	tells := func(x *trial, rpID string, want int) {
-		made := x.register(at(rpID), notResident, func(r *ctap2.MakeCredentialRequest) {
-			r.Extensions = append(r.Extensions, ctap2.MinPINLength())
-		})
+		made := x.register(at(rpID), notResident, withExtension(ctap2.MinPINLength()))
 		got, err := ctap2.Output[ctap2.MinPINLengthOutput](made.Extensions)
 		if want == 0 && err == nil || want != 0 && (err != nil || int(got) != want) {
 			x.errorf("the output of minPinLength for %s is %d (%v), must be %d", rpID, got, err, want)
@@ -493,6 +494,12 @@ func (d *drivers) configuredPIN() {
 		x.setMin(members{1: len(x.pin())})
 		x.powerCycle()
 		tells(x, "example.com", len(x.pin()))
+	})
+	d.require("cfg-min-rpids-reset", told.powerCycle(), func(x *trial) {
+		x.setMin(members{2: []string{"example.com"}})
+		x.reset()
+		x.must(x.trySetPIN(x.pin())) // it may be in need of one
+		tells(x, "example.com", 0)
 	})
 }
 

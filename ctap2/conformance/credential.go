@@ -30,6 +30,16 @@ func (x *trial) made(edits ...edit) members {
 	return answer
 }
 
+// attested is the authenticator data of an answer to makeCredential, which have
+// attested credential data.
+func (x *trial) attested(answer members) *ctap2.AuthenticatorData {
+	data := x.authData(answer)
+	if data.PublicKey == nil {
+		x.fatalf("makeCredential answers without attested credential data")
+	}
+	return data
+}
+
 // madeVerified is made, with a token.
 func (x *trial) madeVerified(edits ...edit) members {
 	token := x.token(mcGate.permission, mcGate.rpID)
@@ -49,6 +59,15 @@ func (x *trial) wantFlags(answer members, want ctap2.Flags) {
 	if data.Flags&backup == ctap2.FlagBackupState {
 		x.errorf("a credential that cannot be backed up is backed up: %v", data.Flags)
 	}
+}
+
+// unasked is the flag of the one output that makeCredential may have that nobody
+// has asked for: the credProtect that the authenticator chose itself (§12.1).
+func (x *trial) unasked(answer members) ctap2.Flags {
+	if outputs := x.authData(answer).Extensions; len(outputs) == 1 && outputs["credProtect"] != nil {
+		return ctap2.FlagExtensionData
+	}
+	return 0
 }
 
 // wantOneTouch sees whether the person was asked more than once, since it had
@@ -88,25 +107,24 @@ func (d *drivers) newCredential() {
 	d.require("mc-rp-id-hash", made, func(x *trial) {
 		x.wantRP(x.made(set(2, fields{"id": "example.org"})), "example.org")
 	})
-	// An authenticator may tell the credProtect that it chose itself (§12.1).
-	unasked := func(x *trial, answer members) ctap2.Flags {
-		if outputs := x.authData(answer).Extensions; len(outputs) == 1 && outputs["credProtect"] != nil {
-			return ctap2.FlagExtensionData
-		}
-		return 0
-	}
 	d.require("mc-flags", made.and(userPresence), func(x *trial) {
 		answer := x.made()
-		x.wantFlags(answer, registered|unasked(x, answer))
+		x.wantFlags(answer, registered|x.unasked(answer))
 	})
 	d.require("mc-flags-token", mcGate.setup.and(userPresence), func(x *trial) {
 		answer := x.madeVerified()
-		x.wantFlags(answer, registered|ctap2.FlagUserVerified|unasked(x, answer))
+		x.wantFlags(answer, registered|ctap2.FlagUserVerified|x.unasked(answer))
 	})
 	d.require("mc-flags-uv", withFinger.and(userPresence).leavesNoTrace(), func(x *trial) {
 		answer := x.made(mcOption("uv", true))
-		x.wantFlags(answer, registered|ctap2.FlagUserVerified|unasked(x, answer))
+		x.wantFlags(answer, registered|ctap2.FlagUserVerified|x.unasked(answer))
 	})
+	for id, s := range map[string]setup{"mc-flags-pin": withPIN, "mc-flags-finger": withFinger} {
+		d.require(id, s.and(undemanding, userPresence).leavesNoTrace(), func(x *trial) {
+			answer := x.made()
+			x.wantFlags(answer, registered|x.unasked(answer))
+		})
+	}
 	d.require("mc-flags-extension", made.and(extension("hmac-secret")), func(x *trial) {
 		answer := x.made(mcExtension("hmac-secret", true))
 		if !x.authData(answer).Flags.Has(ctap2.FlagExtensionData) {
@@ -123,7 +141,7 @@ func (d *drivers) newCredential() {
 				asked[id] = input
 			}
 		}
-		data := x.authData(x.made(mcOption("rk", true), set(mcExtensions, asked)))
+		data := x.attested(x.made(mcOption("rk", true), set(mcExtensions, asked)))
 		if err := cbor.Check(x.behindKey(data), cbor.Strict); err != nil {
 			x.errorf("%v", err)
 		}
@@ -134,12 +152,12 @@ func (d *drivers) newCredential() {
 		}
 	})
 	d.require("mc-id-length", made, func(x *trial) {
-		if id := x.authData(x.made()).CredentialID; len(id) < 16 || len(id) > 1023 {
+		if id := x.attested(x.made()).CredentialID; len(id) < 16 || len(id) > 1023 {
 			x.errorf("the credential ID has %d bytes", len(id))
 		}
 	})
 	d.require("mc-two", made, func(x *trial) {
-		first, second := x.authData(x.made()), x.authData(x.made())
+		first, second := x.attested(x.made()), x.attested(x.made())
 		if bytes.Equal(first.CredentialID, second.CredentialID) {
 			x.errorf("two credentials have one ID")
 		}
@@ -188,8 +206,8 @@ func (x *trial) fill(extensions int, request func(...edit) members) edit {
 }
 
 var (
-	framed = condition{"takes messages of more than 7609 bytes, which is more than every transport carries", func(info *ctap2.Info) bool {
-		return maxMsgSize(info) <= ctap.MaxFramedMessage
+	framed = condition{"takes messages of less than 1024 bytes, or of more than the 7609 that every transport carries", func(info *ctap2.Info) bool {
+		return maxMsgSize(info) >= ctap.DefaultMaxMsgSize && maxMsgSize(info) <= ctap.MaxFramedMessage
 	}}
 	listFull = condition{"takes lists of one credential alone, or longer ones than a message", func(info *ctap2.Info) bool {
 		return info.MaxCredentialCountInList > 1 && listFits.holds(info)
@@ -209,13 +227,13 @@ func (x *trial) behindKey(data *ctap2.AuthenticatorData) []byte {
 
 func (d *drivers) publicKey(made setup) {
 	d.require("mc-key-canonical", made, func(x *trial) {
-		data := x.authData(x.made())
+		data := x.attested(x.made())
 		if _, err := cbor.Prefix(data.Raw[credentialIDOffset+len(data.CredentialID):], cbor.Strict); err != nil {
 			x.errorf("%v", err)
 		}
 	})
 	d.require("mc-key-members", made, func(x *trial) {
-		data := x.authData(x.made())
+		data := x.attested(x.made())
 		rest := data.Raw[credentialIDOffset+len(data.CredentialID):]
 		var key members
 		x.must(cbor.Unmarshal(rest[:len(rest)-len(x.behindKey(data))], &key))
@@ -231,7 +249,7 @@ func (d *drivers) publicKey(made setup) {
 			for _, alg := range order {
 				all = append(all, fields{"type": "public-key", "alg": int(alg)})
 			}
-			if got := x.authData(x.made(params(all...))).PublicKey.Algorithm; got != order[0] {
+			if got := x.attested(x.made(params(all...))).PublicKey.Algorithm; got != order[0] {
 				x.errorf("took %v of %v", got, order)
 			}
 		}
@@ -239,13 +257,13 @@ func (d *drivers) publicKey(made setup) {
 }
 
 func (d *drivers) attestation(made setup) {
-	attested := func(x *trial) (*ctap2.AuthenticatorData, map[any]any) {
+	packed := func(x *trial) (*ctap2.AuthenticatorData, map[any]any) {
 		answer := x.made()
 		if answer[mcFormat] != "packed" {
 			x.skip("its attestation is %v", answer[mcFormat])
 		}
 		statement, _ := answer[mcStatement].(map[any]any)
-		return x.authData(answer), statement
+		return x.attested(answer), statement
 	}
 	certificates := func(x *trial, statement map[any]any) []*x509.Certificate {
 		var chain []*x509.Certificate
@@ -261,7 +279,7 @@ func (d *drivers) attestation(made setup) {
 		return chain
 	}
 	d.require("mc-attestation-signature", made, func(x *trial) {
-		data, statement := attested(x)
+		data, statement := packed(x)
 		signed := slices.Concat(data.Raw, clientDataHash[:])
 		signature, _ := statement["sig"].([]byte)
 		alg, _ := statement["alg"].(int64)
@@ -278,7 +296,7 @@ func (d *drivers) attestation(made setup) {
 		}
 	})
 	d.require("mc-attestation-members", made, func(x *trial) {
-		_, statement := attested(x)
+		_, statement := packed(x)
 		for name := range statement {
 			if name != "alg" && name != "sig" && name != "x5c" {
 				x.errorf("attStmt has %v", name)
@@ -289,7 +307,7 @@ func (d *drivers) attestation(made setup) {
 		}
 	})
 	d.require("mc-attestation-certificate", made, func(x *trial) {
-		data, statement := attested(x)
+		data, statement := packed(x)
 		chain := certificates(x, statement)
 		if len(chain) == 0 {
 			x.skip("self attestation")

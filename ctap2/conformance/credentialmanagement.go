@@ -87,7 +87,7 @@ var (
 	})
 	cmCreds = cmGate(manages, func(x *trial) members {
 		x.create()
-		return subcommand(ctap.CredMgmtEnumerateCredentialsBegin, members{1: rpIDHash("example.com")})
+		return cmCredsOf("example.com")
 	})
 	cmDelete = cmGate(manages, func(x *trial) members { return deletion(x.create()) })
 	cmUpdate = cmGate(manages, func(x *trial) members { return renaming(x.create()) })
@@ -127,6 +127,18 @@ func (d *drivers) change(id string, g gate, edits ...edit) {
 // changeAfter adds one whose request is changed when it is signed.
 func (d *drivers) changeAfter(id string, g gate, edits ...edit) {
 	d.add(id, g.setup, func(x *trial) error { return x.command(g.command, edited(g.good(x), edits)) })
+}
+
+// alone adds the row of a pinUvAuthParam that leaves out the subCommandParams.
+func (d *drivers) alone(prefix string, g gate) {
+	d.add(prefix+"-param-alone", g.setup, func(x *trial) error {
+		m := g.request(x)
+		params := m[g.protocol-1]
+		delete(m, g.protocol-1)
+		m = g.sign(m, x.hold(g.permission, g.rpID))
+		m[g.protocol-1] = params
+		return x.command(g.command, m)
+	})
 }
 
 func (d *drivers) credentialManagement() {
@@ -169,6 +181,7 @@ func (d *drivers) credentialManagement() {
 	for prefix, g := range map[string]gate{"cm-creds": cmCreds, "cm-delete": cmDelete, "cm-update": cmUpdate} {
 		d.change(prefix+"-missing-params", g, drop(subParams))
 		d.changeAfter(prefix+"-param-of-other", g, param(subParams, 0x77, 1))
+		d.alone(prefix, g)
 	}
 	for prefix, request := range map[string]func(id []byte) members{"cm-delete": deletion, "cm-update": renaming} {
 		bound := func(id, rpID string, known bool) {
@@ -212,14 +225,21 @@ func (d *drivers) credentialManagement() {
 	})
 
 	d.enumeration("cm-next-rp", subcommand(ctap.CredMgmtEnumerateRPsBegin, nil), ctap.CredMgmtEnumerateRPsGetNextRP, at)
-	d.enumeration("cm-next-cred", subcommand(ctap.CredMgmtEnumerateCredentialsBegin, members{1: rpIDHash("example.com")}),
+	d.enumeration("cm-next-cred", cmCredsOf("example.com"),
 		ctap.CredMgmtEnumerateCredentialsGetNext, account)
-	d.add("cm-next-other", manages.and(room(2)), func(x *trial) error {
-		x.create()
-		x.create(account("b"))
-		x.must(cmMeta.signed(x, subcommand(ctap.CredMgmtEnumerateRPsBegin, nil)))
-		return x.command(ctap.CmdCredentialManagement, subcommand(ctap.CredMgmtEnumerateCredentialsGetNext, nil))
-	})
+	// With two of each, an enumeration is not over after its first answer.
+	other := func(id string, begin members, next int) {
+		d.add(id, manages.and(room(3)), func(x *trial) error {
+			x.create()
+			x.create(account("b"))
+			x.create(at("example.org"))
+			x.must(cmMeta.signed(x, begin))
+			return x.command(ctap.CmdCredentialManagement, subcommand(next, nil))
+		})
+	}
+	other("cm-next-other", subcommand(ctap.CredMgmtEnumerateRPsBegin, nil), ctap.CredMgmtEnumerateCredentialsGetNext)
+	other("cm-next-rp-other", subcommand(ctap.CredMgmtEnumerateCredentialsBegin, members{1: rpIDHash("example.com")}),
+		ctap.CredMgmtEnumerateRPsGetNextRP)
 	d.persistentToken()
 	d.credentialManagementPreview()
 	d.storedCredentials()
@@ -258,9 +278,8 @@ func (d *drivers) enumeration(prefix string, begin members, next int, distinct f
 		x.sleep(31 * time.Second)
 		return next()
 	})
-	of("-power-cycle", 2, manages.powerCycle(), func(x *trial, next func() error) error {
-		x.powerCycle()
-		return next()
+	of("-power-cycle", 2, manages.powerCycle(), func(x *trial, _ func() error) error {
+		return x.firstAfterPower(ctap.CmdCredentialManagement, x.encoded(subcommand(next, nil)))
 	})
 	const age = (ctap.MaxTokenSeconds - 1) * time.Second
 	of("-token-expired", 2, manages.waits(age+2*time.Second), func(x *trial, next func() error) error {
@@ -364,14 +383,22 @@ func (m manager) counts() (existing, remaining uint64) {
 
 // rps is all relying parties.
 func (m manager) rps() []listed {
-	return m.enumerate(subcommand(ctap.CredMgmtEnumerateRPsBegin, nil), ctap.CredMgmtEnumerateRPsGetNextRP,
+	all := m.enumerate(subcommand(ctap.CredMgmtEnumerateRPsBegin, nil), ctap.CredMgmtEnumerateRPsGetNextRP,
 		func(l *listed) *uint64 { return l.TotalRPs })
+	if slices.ContainsFunc(all, func(l listed) bool { return l.RP == nil }) {
+		m.x.fatalf("a relying party is listed without rp")
+	}
+	return all
 }
 
 // credentials is all credentials of one.
 func (m manager) credentials(rpID string) []listed {
 	begin := subcommand(ctap.CredMgmtEnumerateCredentialsBegin, members{1: rpIDHash(rpID)})
-	return m.enumerate(begin, ctap.CredMgmtEnumerateCredentialsGetNext, func(l *listed) *uint64 { return l.TotalCredentials })
+	all := m.enumerate(begin, ctap.CredMgmtEnumerateCredentialsGetNext, func(l *listed) *uint64 { return l.TotalCredentials })
+	if slices.ContainsFunc(all, func(l listed) bool { return l.User == nil }) {
+		m.x.fatalf("a credential is listed without user")
+	}
+	return all
 }
 
 // mostListed is more than any case makes.
@@ -437,9 +464,6 @@ func (m manager) wantCredentials(rpID string, ids ...[]byte) {
 func (m manager) wantRPs(ids ...string) {
 	var got []string
 	for _, l := range m.rps() {
-		if l.RP == nil {
-			m.x.fatalf("a relying party is listed without rp")
-		}
 		got = append(got, l.RP.ID)
 	}
 	slices.Sort(got)
@@ -653,9 +677,7 @@ func (d *drivers) storedCredentials() {
 		}
 	})
 	d.require("cm-creds-blob-key", manages.and(extension("largeBlobKey"), room(2)), func(x *trial) {
-		made := x.register(at("example.com"), func(r *ctap2.MakeCredentialRequest) {
-			r.Extensions = append(r.Extensions, ctap2.LargeBlobKey())
-		})
+		made := x.register(at("example.com"), withExtension(ctap2.LargeBlobKey()))
 		x.create(at("example.org"))
 		m := x.manager()
 		if l := m.one("example.com"); len(l.LargeBlobKey) != 32 || !hmac.Equal(l.LargeBlobKey, made.LargeBlobKey.Bytes()) {
@@ -666,9 +688,7 @@ func (d *drivers) storedCredentials() {
 		}
 	})
 	d.require("cm-creds-payment", manages.and(extension("thirdPartyPayment"), room(2)), func(x *trial) {
-		x.create(at("example.com"), func(r *ctap2.MakeCredentialRequest) {
-			r.Extensions = append(r.Extensions, ctap2.ThirdPartyPayment())
-		})
+		x.create(at("example.com"), withExtension(ctap2.ThirdPartyPayment()))
 		x.create(at("example.org"))
 		m := x.manager()
 		if l := m.one("example.com"); l.ThirdPartyPayment == nil || !*l.ThirdPartyPayment {
@@ -718,12 +738,13 @@ func (d *drivers) deletedCredentials() {
 		m.delete(b)
 		m.wantRPs("example.org")
 	})
-	d.require("cm-delete-excludes", manages, func(x *trial) {
+	d.add("cm-delete-excludes", manages, func(x *trial) error {
 		credential := x.create()
 		x.manager().delete(credential)
-		x.create(notResident, func(r *ctap2.MakeCredentialRequest) {
+		_, err := x.tryRegister(notResident, func(r *ctap2.MakeCredentialRequest) {
 			r.ExcludeList = []ctap2.CredentialDescriptor{{ID: credential}}
 		})
+		return err
 	})
 	d.require("cm-delete-power-cycle", manages.powerCycle(), func(x *trial) {
 		credential := x.create()
@@ -767,7 +788,7 @@ func (d *drivers) renamedCredentials() {
 		m.rename(made.ID, other("a"))
 		l := m.one("example.com")
 		names(x, l.User, "grace", "Grace")
-		if !bytes.Equal(l.id(), made.ID) || l.User != nil && string(l.User.ID) != "a" {
+		if !bytes.Equal(l.id(), made.ID) || string(l.User.ID) != "a" {
 			x.errorf("the credential has another ID, or its user has")
 		}
 		if l.PublicKey == nil || !bytes.Equal(x.encoded(l.PublicKey), x.encoded(made.PublicKey)) {
@@ -780,7 +801,7 @@ func (d *drivers) renamedCredentials() {
 		m := x.manager()
 		m.rename(a, other("a"))
 		for _, l := range m.credentials("example.com") {
-			if l.User != nil && string(l.User.ID) == "b" {
+			if string(l.User.ID) == "b" {
 				names(x, l.User, "b@example.com", "The b")
 			}
 		}
@@ -809,7 +830,7 @@ func (d *drivers) renamedCredentials() {
 			return
 		}
 		if len(all) > 0 && all[0].UserSelected {
-			x.skip("the user chose the other account")
+			x.skip("has its user choose the account")
 		}
 		x.errorf("the credential makes no assertion any more")
 	})
@@ -821,7 +842,7 @@ func (d *drivers) renamedCredentials() {
 			credential := x.create(someone("a"))
 			m := x.manager()
 			m.rename(credential, empty)
-			if l := m.one("example.com"); l.User == nil || l.User.Name != nil || l.User.DisplayName != nil {
+			if l := m.one("example.com"); l.User.Name != nil || l.User.DisplayName != nil {
 				x.errorf("the names are still there, or are empty")
 			}
 		})
@@ -928,7 +949,7 @@ func (d *drivers) persistentlyRead(reads setup) {
 			x.fatalf("getInfo has no such member")
 		}
 		plain, err := open(token)
-		x.must(err)
+		x.must(err) // a member of another length, too
 		return sealed{[16]byte(member), plain}
 	}
 	identifier := func(x *trial, token *ctap2.Token) sealed {
@@ -1050,7 +1071,7 @@ func (d *drivers) credentialManagementPreview() {
 		m.wantRPs("example.com", "example.org")
 		m.wantCredentials("example.org", b)
 		l := m.one("example.com")
-		if l.User == nil || string(l.User.ID) != "a" || text(l.User.Name) != "a@example.com" || text(l.User.DisplayName) != "The a" {
+		if string(l.User.ID) != "a" || text(l.User.Name) != "a@example.com" || text(l.User.DisplayName) != "The a" {
 			x.errorf("user is not as registered")
 		}
 		if !bytes.Equal(l.id(), a.ID) || l.PublicKey == nil || !bytes.Equal(x.encoded(l.PublicKey), x.encoded(a.PublicKey)) {

@@ -306,6 +306,9 @@ func (d *drivers) hidChannels() {
 		for range 32 {
 			report := random(b.size)
 			binary.BigEndian.PutUint32(report, b.unallocated())
+			if report[4] >= ctap.HIDInitBit|ctap.HIDVendorFirst {
+				report[4] ^= ctap.HIDVendorFirst // nobody knows what a vendor's command does
+			}
 			b.write(report)
 			if m, ok := b.message(time.Now().Add(aWhile / 10)); ok && refused(m, ctap.HIDErrInvalidChannel) != nil {
 				x.fatalf("answers garbage with %s", m)

@@ -127,9 +127,29 @@ func (d *drivers) encoding() {
 // takes (§6.4).
 func maxMsgSize(info *ctap2.Info) int { return cmp.Or(info.MaxMsgSize, ctap.DefaultMaxMsgSize) }
 
+// carried is the length of the longest that every transport carries, too.
+func carried(info *ctap2.Info) int { return min(maxMsgSize(info), ctap.MaxFramedMessage) }
+
 // exchange sends a command that the client does not let pass.
 func (x *trial) exchange(command byte, parameters []byte) error {
-	reply, err := x.key.Transport().Exchange(x.ctx, append([]byte{command}, parameters...), nil)
+	return x.exchangeOver(x.key.Transport(), command, parameters)
+}
+
+// firstAfterPower takes the authenticator's power, gives it back, and sends a
+// command before any other: the getInfo of a client ends what the power may have
+// left.
+func (x *trial) firstAfterPower(command byte, parameters []byte) error {
+	if err := x.h.powerCycle(x.ctx); err != nil {
+		panic(verdict{err})
+	}
+	transport, err := x.h.config.Target.Open(x.ctx)
+	x.must(err)
+	defer transport.Close()
+	return x.exchangeOver(x.h.watched(transport), command, parameters)
+}
+
+func (x *trial) exchangeOver(transport ctap2.Transport, command byte, parameters []byte) error {
+	reply, err := transport.Exchange(x.ctx, append([]byte{command}, parameters...), nil)
 	x.must(err)
 	if len(reply) == 0 {
 		x.fatalf("an answer without a status")

@@ -21,6 +21,13 @@ func (x *trial) create(change ...func(*ctap2.MakeCredentialRequest)) []byte {
 // register registers a credential, with whatever verification the key wants. It
 // is discoverable, unless change says otherwise.
 func (x *trial) register(change ...func(*ctap2.MakeCredentialRequest)) *ctap2.Credential {
+	credential, err := x.tryRegister(change...)
+	x.must(err)
+	return credential
+}
+
+// tryRegister is register where it may fail.
+func (x *trial) tryRegister(change ...func(*ctap2.MakeCredentialRequest)) (*ctap2.Credential, error) {
 	request := &ctap2.MakeCredentialRequest{
 		ClientDataHash: clientDataHash[:],
 		RP:             ctap2.RelyingParty{ID: "example.com", Name: "Example"},
@@ -31,15 +38,13 @@ func (x *trial) register(change ...func(*ctap2.MakeCredentialRequest)) *ctap2.Cr
 	for _, f := range change {
 		f(request)
 	}
-	credential, err := x.key.MakeCredential(x.ctx, request)
-	x.must(err)
-	return credential
+	return x.key.MakeCredential(x.ctx, request)
 }
 
 func notResident(r *ctap2.MakeCredentialRequest) { r.ResidentKey = false }
 
 func protected(policy ctap2.CredProtectPolicy) func(*ctap2.MakeCredentialRequest) {
-	return func(r *ctap2.MakeCredentialRequest) { r.Extensions = append(r.Extensions, ctap2.CredProtect(policy)) }
+	return withExtension(ctap2.CredProtect(policy))
 }
 
 // An edit changes a good request.

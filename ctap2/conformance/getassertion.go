@@ -133,6 +133,9 @@ func (d *drivers) allowList() {
 	allowed("ga-not-rk", harmless, just)
 	allowed("ga-allow-unknown", harmless, func(x *trial, _ []byte) []any { return x.listEndingWith(random(32)) })
 	allowed("ga-allow-other-rp", harmless, just, at("example.org"))
+	d.add("ga-allow-other-rp-rk", plain.and(residentKeys), func(x *trial) error {
+		return x.ga(set(gaAllowList, list(x.create(at("example.org")))))
+	})
 	allowed("ga-allow-other-type", harmless, func(_ *trial, credential []byte) []any {
 		return []any{fields{"type": "private-key", "id": credential}}
 	})
@@ -149,7 +152,7 @@ func (d *drivers) allowList() {
 	allowed("ga-allow-transports", harmless, func(_ *trial, credential []byte) []any {
 		return []any{fields{"type": "public-key", "id": credential, "transports": []string{"usb"}}}
 	})
-	allowed("ga-allow-limit", harmless.and(listFits), func(x *trial, credential []byte) []any {
+	allowed("ga-allow-limit", harmless.and(from21, listFits), func(x *trial, credential []byte) []any {
 		return list(append([][]byte{credential}, x.tooMany()[1:]...)...)
 	})
 	allowed("ga-allow-id-limit", harmless.and(idFits), func(x *trial, credential []byte) []any {
@@ -180,7 +183,7 @@ func (d *drivers) getNextAssertion() {
 			for i := range n {
 				x.create(account(string(rune('a' + i))))
 			}
-			x.must(x.ga())
+			x.several(x.asserted())
 			return goOn(x)
 		})
 	}
@@ -221,8 +224,7 @@ func (d *drivers) getNextAssertion() {
 		return x.next()
 	})
 	begun("gna-power-cycle", 2, accounts.powerCycle(), func(x *trial) error {
-		x.powerCycle()
-		return x.next()
+		return x.firstAfterPower(ctap.CmdGetNextAssertion, nil)
 	})
 	// The token that authenticated the getAssertion is used all the time, for
 	// authenticators with a rolling timer (§6.5.2.1).

@@ -173,7 +173,7 @@ func (d *drivers) getInfo() {
 		}
 	})
 	d.require("info-aaguid", harmless.and(undemanding), func(x *trial) {
-		if got := x.authData(x.made()).AAGUID; got != x.info.AAGUID {
+		if got := x.attested(x.made()).AAGUID; got != x.info.AAGUID {
 			x.errorf("makeCredential says %v, getInfo %v", got, x.info.AAGUID)
 		}
 	})
@@ -238,7 +238,7 @@ func (d *drivers) infoAlgorithms() {
 			}
 			err := x.mc(params(fields{"type": "public-key", "alg": int(alg)}))
 			if got, _ := statusOf(err); got != "UNSUPPORTED_ALGORITHM" {
-				return fmt.Errorf("%v, which is not listed: answered %s", alg, got)
+				x.errorf("%v, which is not listed: answered %s", alg, got)
 			}
 		}
 		return nil

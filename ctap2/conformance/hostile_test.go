@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -15,6 +16,8 @@ import (
 	"github.com/tapstone/fido/ctap2/conformance"
 	"github.com/tapstone/fido/ctap2/virtual"
 	"github.com/tapstone/fido/hid"
+	"github.com/tapstone/fido/internal/cbor"
+	"github.com/tapstone/fido/internal/ctap"
 	"github.com/tapstone/fido/pin"
 )
 
@@ -103,7 +106,7 @@ func TestHostileReplies(t *testing.T) {
 					target.Open = func(context.Context) (ctap2.Transport, error) {
 						return &spoiler{soft{key}, 1, spoilers()[name]}, nil
 					}
-					// Otherwise a run would end with the first reset.
+					// Otherwise a run would end with the first resets.
 					target.Operator.Reset = func(ctx context.Context) error {
 						key.PowerCycle()
 						_, err := key.Exchange(ctx, []byte{0x07}, nil)
@@ -114,6 +117,51 @@ func TestHostileReplies(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestHostileInfo: whatever numbers a key says of itself, a run ends, and takes
+// no memory by them.
+func TestHostileInfo(t *testing.T) {
+	lengths := []int{0x0D, 0x1D} // of PINs, which can keep most cases from running
+	limits := []int{0x05, 0x07, 0x08, 0x0B, 0x0F, 0x10, 0x11, 0x14, 0x17}
+	for _, number := range []uint64{0, 20, 1<<64 - 1} {
+		for _, members := range [][]int{lengths, limits} {
+			t.Run(fmt.Sprintf("%d in %#x", number, members), func(t *testing.T) {
+				ends(t, func(t *testing.T) conformance.Config {
+					target := target(t, virtual.ProfileCTAP23.Config())
+					open := target.Open
+					target.Open = func(ctx context.Context) (ctap2.Transport, error) {
+						key, err := open(ctx)
+						return boaster{key, members, number}, err
+					}
+					return conformance.Config{Target: target, Destructive: true, OneVariant: true}
+				})
+			})
+		}
+	}
+}
+
+// A boaster has a number of its own in members of getInfo.
+type boaster struct {
+	ctap2.Transport
+	members []int
+	number  uint64
+}
+
+func (b boaster) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
+	reply, err := b.Transport.Exchange(ctx, message, status)
+	if err != nil || message[0] != ctap.CmdGetInfo || len(reply) < 2 {
+		return reply, err
+	}
+	var info map[int]any
+	if err := cbor.Unmarshal(reply[1:], &info); err != nil {
+		return nil, err
+	}
+	for _, member := range b.members {
+		info[member] = b.number
+	}
+	changed, err := cbor.Marshal(info)
+	return append([]byte{0}, changed...), err
 }
 
 // ends runs all cases and expects that the run ends in bounded time and says

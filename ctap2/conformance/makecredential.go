@@ -33,11 +33,11 @@ var (
 	// that of messages.
 	listFits = condition{"has no limit to lists that fits into a message", func(info *ctap2.Info) bool {
 		n := info.MaxCredentialCountInList
-		return n > 0 && 256+(n+1)*48 <= maxMsgSize(info)
+		return n > 0 && n < (carried(info)-256)/48
 	}}
 	idFits = condition{"has no limit to credential IDs that fits into a message", func(info *ctap2.Info) bool {
 		n := info.MaxCredentialIDLength
-		return n > 0 && 512+n <= maxMsgSize(info)
+		return n > 0 && n <= carried(info)-512
 	}}
 )
 
@@ -118,7 +118,7 @@ func (d *drivers) makeCredentialParameters() {
 		"pubKeyCredParams":  set(4, fields{"type": "public-key", "alg": -7}),
 		"excludeList":       set(mcExcludeList, fields{}),
 		"extensions":        set(mcExtensions, []any{}),
-		"options":           set(mcOptions, []any{"rk"}),
+		"options":           set(mcOptions, []any{"up"}),
 		"pinUvAuthParam":    set(mcParam, "param"),
 		"pinUvAuthProtocol": set(mcProtocol, "two"),
 		"rp-id":             set(2, fields{"id": []byte("example.com")}),
@@ -126,7 +126,7 @@ func (d *drivers) makeCredentialParameters() {
 		"user-id":           set(3, fields{"id": "ada"}),
 		"user-name":         set(3, fields{"id": []byte{1}, "name": []byte("ada")}),
 		"user-displayName":  set(3, fields{"id": []byte{1}, "displayName": []byte("Ada")}),
-		"option":            mcOption("rk", 1),
+		"option":            mcOption("up", 1),
 	})
 	types(harmless.and(from21), map[string]edit{"enterpriseAttestation": set(10, "yes")})
 	types(harmless.and(from23), map[string]edit{
@@ -151,7 +151,7 @@ func (d *drivers) makeCredentialParameters() {
 	d.simple("mc-alg-missing-type", harmless, params(fields{"alg": int(cose.ES256)}))
 	d.simple("mc-alg-type-alg", harmless, params(fields{"type": "public-key", "alg": "ES256"}))
 	d.simple("mc-alg-type-type", harmless, params(fields{"type": 1, "alg": int(cose.ES256)}))
-	d.simple("mc-alg-bad-after-good", harmless, params(es256, fields{"type": "public-key"}))
+	d.simple("mc-alg-bad-after-good", harmless.and(from21), params(es256, fields{"type": "public-key"}))
 
 	d.emptyParam("mc", mcGate)
 	d.simple("mc-protocol-missing", harmless.and(clientPIN), set(mcParam, make([]byte, 32)))
@@ -164,7 +164,7 @@ func (d *drivers) makeCredentialParameters() {
 		return x.command(ctap.CmdMakeCredential, m)
 	})
 	notResidentKeys := lacks(ctap2.OptionResidentKey)
-	d.simple("mc-rk-unsupported", harmless.and(notResidentKeys), mcOption("rk", true))
+	d.simple("mc-rk-unsupported", plain.and(notResidentKeys), mcOption("rk", true)) // one that makes it all the same keeps it
 	d.simple("mc-rk-false", made.and(notResidentKeys), mcOption("rk", false))
 	d.simple("mc-up-false", harmless.and(from21), mcOption("up", false))
 	d.simple("mc-up-true", made.and(from21, userPresence), mcOption("up", true))
@@ -246,6 +246,7 @@ func (d *drivers) excludeList() {
 		notResident(r)
 		at("example.org")(r)
 	})
+	exclude("mc-exclude-other-rp-rk", plain.and(residentKeys), at("example.org"))
 	d.add("mc-exclude-unknown", made, func(x *trial) error { return x.mc(set(mcExcludeList, x.listEndingWith(random(32)))) })
 	d.add("mc-exclude-other-type", made, func(x *trial) error {
 		return x.mc(set(mcExcludeList, []any{fields{"type": "private-key", "id": x.create(notResident)}}))
@@ -260,7 +261,7 @@ func (d *drivers) excludeList() {
 	}
 	d.simple("mc-exclude-transports", made, transports([]string{"usb", "carrier pigeon"}))
 	d.simple("mc-exclude-type-transports", harmless, transports("usb"))
-	d.add("mc-exclude-limit", harmless.and(listFits), func(x *trial) error {
+	d.add("mc-exclude-limit", harmless.and(from21, listFits), func(x *trial) error {
 		return x.mc(set(mcExcludeList, list(x.tooMany()...)))
 	})
 	d.add("mc-exclude-id-limit", harmless.and(idFits), func(x *trial) error {

@@ -77,6 +77,8 @@ var ErrCannot = errors.New("conformance: the operator cannot do that")
 
 // An Operator is whoever is at the authenticator: a person who is told at a
 // terminal, a robot, or the program that simulates it. Every field may be nil.
+// The time that they take, up to half an hour, does not count as the
+// authenticator's.
 type Operator struct {
 	// Gesture says what to do from now on, whenever the authenticator asks; it
 	// returns when that is understood. Nil: Touch is all that the person does.

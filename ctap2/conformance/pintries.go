@@ -30,7 +30,7 @@ func (h *harness) askedPIN(_ context.Context, request ctap2.PINRequest) (pin.Sec
 		return pin.Secret{}, skipped("the PIN that the run was given is not the authenticator's")
 	case h.config.PIN.Len() == 0:
 		return pin.Secret{}, skipped("the PIN is not known")
-	case h.entered:
+	case h.entered && !h.doubted:
 		return pin.FromString(h.pin()), nil
 	}
 	retries, err := request.Retries()
@@ -55,7 +55,7 @@ func enough(retries ctap2.PINRetries) error {
 // that is not the run's to reset, and returns how many there are.
 func (h *harness) enterPIN(ctx context.Context) (left int, err error) {
 	retries, err := h.key.PINRetries(ctx)
-	if err == nil && !h.entered {
+	if err == nil && (!h.entered || h.doubted) {
 		err = enough(retries)
 	}
 	if err != nil {
@@ -71,7 +71,7 @@ func (h *harness) enterPIN(ctx context.Context) (left int, err error) {
 		return 0, err
 	}
 	token.Wipe()
-	h.entered = true
+	h.entered, h.doubted = true, false
 	retries, err = h.key.PINRetries(ctx)
 	return retries.Retries, err
 }
@@ -80,7 +80,7 @@ func (h *harness) enterPIN(ctx context.Context) (left int, err error) {
 // is the right one, and whether the case may enter wrong ones.
 func (h *harness) guardPIN(ctx context.Context, c *Case) error {
 	s := c.setup
-	if h.config.Destructive || !s.state.pin || h.entered && s.tries == 0 {
+	if h.config.Destructive || !s.state.pin || h.entered && !h.doubted && s.tries == 0 {
 		return nil
 	}
 	left, err := h.enterPIN(ctx)
@@ -90,7 +90,12 @@ func (h *harness) guardPIN(ctx context.Context, c *Case) error {
 	if left-s.tries < keptTries {
 		return skipped("takes %d tries of the PIN, and %d are left", s.tries, left)
 	}
-	if ask := h.operator.SpendPINTries; ask == nil || !ask(ctx, s.tries, left) {
+	ask, agreed := h.operator.SpendPINTries, false
+	_ = h.unhurried(func() error {
+		agreed = ask != nil && ask(ctx, s.tries, left)
+		return nil
+	})
+	if !agreed {
 		return skipped("takes %d tries of the PIN", s.tries)
 	}
 	return nil
@@ -105,6 +110,7 @@ func (h *harness) restorePIN(ctx context.Context, c *Case) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	err := h.open(ctx)
+	h.doubted = false // they are known, and few
 	if err == nil {
 		_, err = h.enterPIN(ctx)
 	}

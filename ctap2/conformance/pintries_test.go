@@ -8,6 +8,7 @@ import (
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/ctap2/conformance"
 	"github.com/tapstone/fido/ctap2/virtual"
+	"github.com/tapstone/fido/internal/cbor"
 	"github.com/tapstone/fido/internal/ctap"
 	"github.com/tapstone/fido/pin"
 )
@@ -126,4 +127,61 @@ func tries(t *testing.T, key *virtual.Authenticator) int {
 		t.Fatal(err)
 	}
 	return left.Retries
+}
+
+// A miscounter takes a try of the PIN for each request with a pinHashEnc that it
+// refuses, whatever the reason.
+type miscounter struct {
+	soft
+	lost, most *int
+}
+
+func (m miscounter) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
+	reply, err := m.soft.Exchange(ctx, message, status)
+	if err != nil || message[0] != ctap.CmdClientPIN {
+		return reply, err
+	}
+	var request map[int]any
+	refused := reply[0] != ctap.StatusOK && cbor.Unmarshal(message[1:], &request) == nil && request[6] != nil
+	switch {
+	case refused:
+		*m.lost++
+		*m.most = max(*m.most, *m.lost)
+	case len(reply) > 2 && reply[2] == 2: // pinUvAuthToken
+		*m.lost = 0
+	case len(reply) > 3 && reply[2] == 3: // pinRetries
+		reply[3] = byte(ctap.PINMaxRetries - *m.lost)
+	}
+	return reply, err
+}
+
+// TestMiscounter: a run that is not Destructive does not lock even a key that
+// takes a try where it must not.
+func TestMiscounter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := virtual.ProfileCTAP23.Config()
+		config.PIN = "314159"
+		key, err := virtual.New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer key.Close()
+		target, lost, most := memory(key), 0, 0
+		target.Open = func(context.Context) (ctap2.Transport, error) { return miscounter{soft{key}, &lost, &most}, nil }
+		report, err := conformance.Check(t.Context(), conformance.Config{
+			Target: target, MaxWait: -1, PIN: pin.FromString(config.PIN),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if most == 0 || most > ctap.PINMaxRetries-3 {
+			t.Errorf("%d tries were lost at once", most)
+		}
+		if lost > 1 {
+			t.Errorf("%d tries are lost", lost)
+		}
+		if report.Count(conformance.Failed) == 0 {
+			t.Error("nothing was wrong")
+		}
+	})
 }

@@ -30,7 +30,7 @@ type Result struct {
 	// Message says what was wrong, or why the case was not run.
 	Message string `json:"message,omitempty"`
 	// Remark is an answer that the specification permits, but leaves open: see
-	// Case.Open.
+	// Case.Open and Case.Either.
 	Remark string `json:"remark,omitempty"`
 	// Variant is the one that failed, of a case that was run with each PIN/UV
 	// auth protocol and each way to obtain a token.

@@ -299,7 +299,11 @@ func refused(m message, code byte) error {
 	if m.command == ctap.HIDError && len(m.data) == 1 && m.data[0] == code {
 		return nil
 	}
-	return otherwise(fmt.Sprintf("answers %s, must be %s", m, hidErrors[code]))
+	text := fmt.Sprintf("answers %s, must be %s", m, hidErrors[code])
+	if m.command != ctap.HIDError {
+		return opposite(text)
+	}
+	return otherwise(text)
 }
 
 // quiet checks that nothing comes for a while.

@@ -113,9 +113,14 @@ func Run(t *testing.T, config Config) *Report {
 var ErrAnother = errors.New("conformance: the previous report is of another authenticator")
 
 // Check checks the authenticator. It returns an error, besides the report so
-// far, if the run had to end early: because ctx ended, because the authenticator
-// cannot be reached any more, or because it cannot be reset. Without a report it
-// has not begun.
+// far, if the run had to end early: because ctx ended, because Target.Open or the
+// Operator failed, or because several cases in a row could not be prepared, or
+// had no answer in their time. Without a report it has not begun.
+//
+// A destructive run ends with a reset. One that ended early leaves the
+// authenticator as its last case did: with a PIN of the run, perhaps, or with no
+// tries of it left. A reset is the cure, and the first thing that another
+// destructive run does.
 func Check(ctx context.Context, config Config) (*Report, error) {
 	h := &harness{config: config, operator: &config.Target.Operator, doing: Touch}
 	defer h.close()
@@ -129,8 +134,10 @@ type harness struct {
 	at       *Case // the one that is running
 
 	key  *ctap2.Authenticator // of the trial, or of the preparation; nil: closed
-	last []Exchange           // of this trial
-	late int                  // cases in a row that took longer than they may
+	last []Exchange           // of this trial, or of what prepares it
+	lost int                  // cases in a row that could not be prepared, or took longer than they may
+	// clock is that of the case, or of what is no case.
+	clock *clock
 	// irregular is what was wrong with the encoding of an answer in this trial.
 	irregular error
 	doing     Gesture
@@ -148,6 +155,9 @@ type harness struct {
 	// At an authenticator that the run must not reset:
 	entered bool // the PIN is the right one
 	refused bool // it is not
+	// doubted: since it was entered, a request was refused that may have taken a
+	// try, if only from an authenticator that counts wrong.
+	doubted bool
 }
 
 func (h *harness) tell(e Event) {
@@ -159,7 +169,7 @@ func (h *harness) tell(e Event) {
 func (h *harness) run(ctx context.Context) (*Report, error) {
 	began := time.Now()
 	report := &Report{Started: began, Destructive: h.config.Destructive, Results: []Result{}}
-	if err := within(ctx, func(ctx context.Context) error { return h.open(ctx) }); err != nil {
+	if err := h.within(ctx, func(ctx context.Context) error { return h.open(ctx) }); err != nil {
 		return nil, fmt.Errorf("conformance: %w", err)
 	}
 	h.origin = h.key.Info()
@@ -172,7 +182,9 @@ func (h *harness) run(ctx context.Context) (*Report, error) {
 		}
 		report.Started = previous.Started
 		for _, r := range previous.Results {
-			if r.Outcome != Skipped {
+			// What did not apply to the state that a harmless run has found may
+			// apply to that after a reset.
+			if r.Outcome != Skipped && (r.Outcome != NotApplicable || previous.Destructive == h.config.Destructive) {
 				results[r.ID] = r
 			}
 		}
@@ -215,7 +227,7 @@ func (h *harness) run(ctx context.Context) (*Report, error) {
 	}
 	if ended == nil && h.everReset && (h.changed || !h.known || h.credentials > 0 || h.state != h.factory) {
 		// What the last case left behind is no state to hand it back in.
-		if err := within(ctx, h.reset); err != nil {
+		if err := h.within(ctx, h.reset); err != nil {
 			ended = fmt.Errorf("conformance: in the end: %w", err)
 		}
 	}
@@ -335,19 +347,27 @@ type uses struct{ protocol, method bool }
 
 // try runs a case in one variant.
 func (h *harness) try(ctx context.Context, c *Case, v variant, asked *uses) (Result, error) {
-	limited, cancel := context.WithTimeout(ctx, caseLimit+2*c.setup.wait)
+	limited, cancel := h.limit(ctx, caseLimit+2*c.setup.wait)
 	defer cancel()
 	wanted := c.setup.state
 	if v.method == ctap2.UVMethod {
 		wanted.uv = true
 	}
+	h.last = nil
 	err := h.prepare(limited, c, wanted, v)
 	var no inapplicable
+	var out outOfReach
 	switch {
 	case errors.As(err, &no):
 		return Result{Outcome: no.outcome, Message: no.why}, nil
-	case err != nil:
+	case err != nil && ctx.Err() != nil:
+		return Result{}, context.Cause(ctx)
+	case errors.As(err, &out):
 		return Result{}, err
+	case err != nil:
+		h.known = false
+		err = fmt.Errorf("the authenticator could not be prepared: %w", err)
+		return Result{Outcome: Failed, Message: err.Error(), Exchanges: slices.Clone(h.last)}, h.lose(err)
 	}
 	x := &trial{
 		h: h, c: c, ctx: limited, key: h.key, info: h.key.Info(),
@@ -357,31 +377,77 @@ func (h *harness) try(ctx context.Context, c *Case, v variant, asked *uses) (Res
 	if result.Outcome == Failed {
 		h.changed = true // whatever it was, it may have left something behind
 	}
-	if err := within(ctx, func(ctx context.Context) error { return h.restorePIN(ctx, c) }); err != nil {
+	late := limited.Err() != nil
+	cancel()
+	if err := h.within(ctx, func(ctx context.Context) error { return h.restorePIN(ctx, c) }); err != nil {
 		return result, err
 	}
-	if h.late++; limited.Err() == nil {
-		h.late = 0
+	switch {
+	case ctx.Err() != nil:
+		return result, context.Cause(ctx)
+	case late:
+		return result, h.lose(errNoAnswer)
 	}
-	if h.late == tooLate && ctx.Err() == nil {
-		return result, fmt.Errorf("%w to anything any more", errNoAnswer)
+	h.lost = 0
+	return result, nil
+}
+
+// lose counts a case of which nothing has come. Its error ends the run: there
+// were too many in a row.
+func (h *harness) lose(err error) error {
+	if h.lost++; h.lost < tooMany {
+		return nil
 	}
-	return result, context.Cause(ctx)
+	return fmt.Errorf("%d cases in a row come to nothing: %w", h.lost, err)
 }
 
 const (
 	// caseLimit is how long a case may take that waits for nothing but touches.
 	caseLimit = 3 * time.Minute
-	// tooLate is how many cases in a row may take longer.
-	tooLate = 3
+	// tooMany is how many cases in a row end the run if they take longer, or
+	// cannot be prepared.
+	tooMany = 3
+	// personLimit is how long a person may take for what is asked of them.
+	personLimit = 30 * time.Minute
 )
 
 // within does what is no case in the time of one: no authenticator may keep a
 // run waiting for ever.
-func within(ctx context.Context, do func(ctx context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, caseLimit)
+func (h *harness) within(ctx context.Context, do func(ctx context.Context) error) error {
+	limited, cancel := h.limit(ctx, caseLimit)
 	defer cancel()
 	return do(limited)
+}
+
+// A clock ends the context of a case when the authenticator has had its time.
+type clock struct {
+	timer *time.Timer
+	left  time.Duration
+	since time.Time
+}
+
+// limit starts the clock of a context.
+func (h *harness) limit(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	limited, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(d, func() { cancel(errNoAnswer) })
+	h.clock = &clock{timer, d, time.Now()}
+	return limited, func() {
+		timer.Stop()
+		cancel(nil)
+	}
+}
+
+// unhurried has the person do something, whose time is not the authenticator's.
+func (h *harness) unhurried(do func() error) error {
+	c := h.clock
+	c.left -= time.Since(c.since)
+	if c.timer.Reset(personLimit) { // or it was over already
+		defer func() {
+			c.since = time.Now()
+			c.timer.Reset(c.left)
+		}()
+	}
+	return do()
 }
 
 // An inapplicable case is one that there is no way to run here.

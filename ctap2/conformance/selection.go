@@ -152,11 +152,15 @@ func (d *drivers) resets() {
 			x.fatalf("a wrong PIN was accepted")
 		}
 		x.must(x.erase())
-		x.must(x.trySetPIN(x.pin()))
-		left, err := x.key.PINRetries(x.ctx)
-		x.must(err)
-		if left.Retries != whole.Retries {
-			x.errorf("%d tries are left after a reset, %d were there before", left.Retries, whole.Retries)
+		for _, set := range []bool{false, true} { // a new PIN gives them back, too
+			if set {
+				x.must(x.trySetPIN(x.pin()))
+			}
+			left, err := x.key.PINRetries(x.ctx)
+			x.must(err)
+			if left.Retries != whole.Retries {
+				x.errorf("%d tries are left after a reset, %d were there before", left.Retries, whole.Retries)
+			}
 		}
 	})
 	d.require("rst-token", withPIN.and(mcGaWithPIN).powerCycle(), func(x *trial) {
@@ -166,6 +170,15 @@ func (d *drivers) resets() {
 		x.must(x.trySetPIN(x.pin()))
 		if got, _ := statusOf(x.command(ctap.CmdMakeCredential, request)); got != "PIN_AUTH_INVALID" {
 			x.errorf("with a token of before the reset: answered %s", got)
+		}
+	})
+	d.require("rst-fingers", withFinger.and(bioEnroll).powerCycle(), func(x *trial) {
+		x.must(x.erase())
+		x.wantEnrolled(false)
+		x.must(x.trySetPIN(x.pin()))
+		request := bioList.sign(bioRequest(ctap.BioEnumerateEnrollments, nil), x.pinToken(bioList.permission, ""))
+		if got, _ := statusOf(x.command(bioList.command, request)); got != "INVALID_OPTION" {
+			x.errorf("a finger is left: enumerateEnrollments answers %s", got)
 		}
 	})
 	// refused resets, and looks for what was there before.

@@ -173,7 +173,6 @@ var (
 	only20 = condition{"speaks more than CTAP 2.0", func(info *ctap2.Info) bool {
 		return ctap2Spoken.holds(info) && !from21.holds(info) && !prototype.holds(info)
 	}}
-	before21  = not(from21, "speaks CTAP 2.1 or later")
 	u2fSpoken = version("U2F_V2")
 	onlyU2F   = not(ctap2Spoken, "speaks CTAP2")
 )

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/internal/ctap"
 	"github.com/tapstone/fido/pin"
 )
 
@@ -30,12 +31,18 @@ func (h *harness) close() {
 	}
 }
 
+// outOfReach is the error of a Target.Open or of an Operator that failed: nothing
+// can be prepared any more.
+type outOfReach struct{ error }
+
+func (o outOfReach) Unwrap() error { return o.error }
+
 // open opens it anew.
 func (h *harness) open(ctx context.Context, options ...ctap2.Option) error {
 	h.close()
 	transport, err := h.config.Target.Open(ctx)
 	if err != nil {
-		return err
+		return outOfReach{err}
 	}
 	return h.reopen(ctx, transport, options...)
 }
@@ -73,8 +80,8 @@ func (h *harness) do(ctx context.Context, g Gesture) error {
 		return nil
 	}
 	h.tell(Event{Kind: Person, Case: h.at, Gesture: g})
-	if err := h.operator.gesture(ctx, g); err != nil {
-		return err
+	if err := h.unhurried(func() error { return h.operator.gesture(ctx, g) }); err != nil {
+		return outOfReach{err}
 	}
 	h.doing = g
 	if g == WrongFinger || g == NoTouch && h.state.uv {
@@ -87,13 +94,23 @@ func (h *harness) do(ctx context.Context, g Gesture) error {
 func (h *harness) powerCycle(ctx context.Context) error {
 	h.close()
 	h.tell(Event{Kind: Person, Case: h.at, Message: "power cycle"})
-	return h.operator.powerCycle(ctx)
+	if err := h.unhurried(func() error { return h.operator.powerCycle(ctx) }); err != nil {
+		return outOfReach{err}
+	}
+	return nil
 }
 
 // reset makes the authenticator as it left the factory.
 func (h *harness) reset(ctx context.Context) error {
 	h.tell(Event{Kind: Preparing, Case: h.at, Message: "reset"})
-	if err := h.resetNow(ctx); err != nil {
+	err := h.resetNow(ctx)
+	if err == nil && h.key.Info().Options[ctap2.OptionBioEnroll] {
+		// A reset that leaves fingers has a case that fails; the others go on. What
+		// cannot be removed is seen below.
+		_ = h.removeFingers(ctx)
+		err = h.resetNow(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("reset: %w", err)
 	}
 	info := h.key.Info()
@@ -103,11 +120,33 @@ func (h *harness) reset(ctx context.Context) error {
 	return nil
 }
 
+// removeFingers removes what is enrolled, and leaves a PIN behind.
+func (h *harness) removeFingers(ctx context.Context) error {
+	if err := h.key.SetPIN(ctx, pin.FromString(h.pin())); err != nil {
+		return err
+	}
+	token, err := h.key.Token(ctx, &ctap2.TokenRequest{Permissions: ctap2.PermissionBioEnrollment, Method: ctap2.PINMethod})
+	if err != nil {
+		return err
+	}
+	defer token.Wipe()
+	fingers, err := h.key.EnumerateEnrollments(ctx, token)
+	if err != nil {
+		return err
+	}
+	for _, finger := range fingers {
+		if err := h.key.RemoveEnrollment(ctx, &ctap2.RemoveEnrollmentRequest{TemplateID: finger.TemplateID, Token: token}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (h *harness) resetNow(ctx context.Context) error {
 	if h.operator.Reset != nil {
 		h.close()
-		if err := h.operator.Reset(ctx); err != nil {
-			return err
+		if err := h.unhurried(func() error { return h.operator.Reset(ctx) }); err != nil {
+			return outOfReach{err}
 		}
 		return h.open(ctx)
 	}
@@ -116,6 +155,9 @@ func (h *harness) resetNow(ctx context.Context) error {
 	}
 	if err := h.open(ctx); err != nil {
 		return err
+	}
+	if info := h.key.Info(); info.AAGUID != h.origin.AAGUID || info.FirmwareVersion != h.origin.FirmwareVersion {
+		return outOfReach{errors.New("another authenticator is there after the power cycle, and was left alone")}
 	}
 	gesture := Touch
 	if h.key.Info().LongTouchForReset {
@@ -143,8 +185,12 @@ func (h *harness) prepare(ctx context.Context, c *Case, wanted state, v variant)
 		if !c.setup.u2f {
 			return notApplicable("%s", ctap2Spoken.not)
 		}
-	} else if h.config.Destructive && !c.setup.anyState {
-		if err := h.arrange(ctx, wanted); err != nil {
+	} else if !c.setup.anyState {
+		err := wanted.attainable(h.origin)
+		if err == nil && h.config.Destructive {
+			err = h.arrange(ctx, wanted)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -177,16 +223,31 @@ func (h *harness) below(c *Case) error {
 	return nil
 }
 
+// attainable sees whether an authenticator can be in a state at all.
+func (s state) attainable(info *ctap2.Info) error {
+	switch {
+	case s.pin && !clientPIN.holds(info):
+		return notApplicable("has no PIN")
+	case s.uv && !builtInUV.holds(info):
+		return notApplicable("has no built-in user verification")
+	case s.alwaysUV && !togglesAlways.holds(info):
+		return notApplicable("has no alwaysUv")
+	}
+	return nil
+}
+
 // foundIn sees whether an authenticator that must not be changed is in the state
 // that a case needs.
 func (s state) foundIn(info *ctap2.Info) error {
 	switch {
 	case s.pin && !info.Options[ctap2.OptionClientPIN]:
-		return notApplicable("no PIN is set")
+		return skipped("no PIN is set")
 	case s.uv && !info.Options[ctap2.OptionUserVerification]:
-		return notApplicable("built-in user verification is not set up")
-	case s.alwaysUV != info.Options[ctap2.OptionAlwaysUV]:
-		return notApplicable("alwaysUv is another")
+		return skipped("built-in user verification is not set up")
+	case s.alwaysUV && !info.Options[ctap2.OptionAlwaysUV]:
+		return skipped("alwaysUv is not on")
+	case !s.alwaysUV && info.Options[ctap2.OptionAlwaysUV]:
+		return skipped("alwaysUv is on")
 	}
 	return nil
 }
@@ -199,7 +260,9 @@ func (h *harness) arrange(ctx context.Context, wanted state) error {
 	if h.known && !h.changed && h.state == wanted && h.clean(ctx) {
 		return nil
 	}
-	if !h.known || h.changed || h.credentials > 0 || h.state.rank()&^wanted.rank() != 0 || h.state.alwaysUV != wanted.alwaysUV {
+	// A reset helps against alwaysUv only where the authenticator comes without it.
+	if !h.known || h.changed || h.credentials > 0 || h.state.pin && !wanted.pin || h.state.uv && !wanted.uv ||
+		h.state.alwaysUV != wanted.alwaysUV && h.factory.alwaysUV == wanted.alwaysUV {
 		if err := h.reset(ctx); err != nil {
 			return err
 		}
@@ -209,9 +272,8 @@ func (h *harness) arrange(ctx context.Context, wanted state) error {
 	}
 	err := h.advance(ctx, wanted)
 	h.changed = false
-	if err != nil {
-		h.known = false
-	}
+	var no inapplicable
+	h.known = err == nil || errors.As(err, &no) // and as far as state says
 	return err
 }
 
@@ -222,20 +284,18 @@ func (h *harness) advance(ctx context.Context, wanted state) error {
 			return err
 		}
 	}
-	info := h.key.Info()
 	if wanted.pin && !h.state.pin {
-		if !clientPIN.holds(info) {
-			return notApplicable("has no PIN")
-		}
+		h.tell(Event{Kind: Preparing, Case: h.at, Message: "set a PIN"})
 		if err := h.key.SetPIN(ctx, pin.FromString(h.pin())); err != nil {
 			return fmt.Errorf("setPIN on the way: %w", err)
 		}
 		h.state.pin = true
 	}
 	if wanted.uv && !h.state.uv {
-		if !h.state.pin || !builtInUV.holds(info) {
+		if !h.state.pin {
 			return notApplicable("has no built-in user verification that can be set up without a PIN")
 		}
+		h.tell(Event{Kind: Preparing, Case: h.at, Message: "enroll a finger"})
 		_, err := h.key.EnrollFingerprint(ctx, &ctap2.EnrollFingerprintRequest{})
 		if errors.Is(err, ctap2.ErrUnsupported) {
 			return notApplicable("built-in user verification cannot be set up by a platform")
@@ -246,15 +306,16 @@ func (h *harness) advance(ctx context.Context, wanted state) error {
 		h.state.uv = true
 	}
 	if wanted.alwaysUV != h.state.alwaysUV {
-		if !togglesAlways.holds(info) {
-			return notApplicable("has no alwaysUv")
-		}
-		if err := h.key.ToggleAlwaysUV(ctx, nil); err != nil {
+		h.tell(Event{Kind: Preparing, Case: h.at, Message: "toggle alwaysUv"})
+		var refused *ctap2.Error
+		switch err := h.key.ToggleAlwaysUV(ctx, nil); {
+		case errors.As(err, &refused) || errors.Is(err, ctap2.ErrUnsupported):
 			return notApplicable("alwaysUv cannot be changed: %v", err)
+		case err != nil:
+			return fmt.Errorf("toggleAlwaysUv on the way: %w", err)
 		}
 		h.state.alwaysUV = wanted.alwaysUV
 	}
-	h.known = true
 	return nil
 }
 
@@ -297,12 +358,11 @@ func (h *harness) pin() string {
 	return digits(thePIN, h.origin)
 }
 
-// digits lengthens a PIN to what the authenticator demands.
+// digits lengthens a PIN to what the authenticator demands, as far as a PIN can
+// be that long.
 func digits(pin string, info *ctap2.Info) string {
-	for len(pin) < info.MinPINLength {
-		pin += pin[len(pin)-4:]
-	}
-	return pin
+	n := max(len(pin), min(info.MinPINLength, ctap.PINMaxBytes))
+	return strings.Repeat(pin, n)[:n]
 }
 
 // PINs of a destructive run.

@@ -2,7 +2,6 @@ package conformance
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"slices"
 	"time"
@@ -176,20 +175,14 @@ func (d *drivers) tokenAnswers() {
 		refused(x, x.command(ctap.CmdGetAssertion, m), "a second touch with one token")
 		return nil
 	})
-	d.add("token-uv-flag", base, func(x *trial) error {
-		if !x.authData(x.madeVerified()).Flags.Has(ctap2.FlagUserVerified) {
-			x.errorf("the flag UV is not set")
-		}
-		return nil
-	})
 
 	// The person goes away once there is a token: is a touch waited for?
-	asked := func(id string, s setup, token func(x *trial) *ctap2.Token, wants bool) {
+	asked := func(id string, s setup, g gate, token func(x *trial) *ctap2.Token, wants bool) {
 		d.add("token-"+id, s.and(userPresence).person(NoTouch), func(x *trial) error {
-			credential := x.create(notResident)
-			m := gaGate.sign(gaRequest(set(gaAllowList, list(credential))), token(x))
+			m := g.request(x)
+			m = g.sign(m, token(x))
 			x.person(NoTouch)
-			err := x.command(ctap.CmdGetAssertion, m)
+			err := x.command(g.command, m)
 			if !wants {
 				return err
 			}
@@ -199,16 +192,15 @@ func (d *drivers) tokenAnswers() {
 			return nil
 		})
 	}
-	asked("touch-pin", base, func(x *trial) *ctap2.Token {
-		return x.pinToken(ctap2.PermissionGetAssertion, "example.com")
-	}, true)
-	finger := withFinger.and(permissions)
-	byFinger := func(x *trial) *ctap2.Token {
-		return x.tokenBy(ctap2.UVMethod, ctap2.PermissionGetAssertion, "example.com")
+	for id, g := range map[string]gate{"touch-pin": gaGate, "touch-pin-mc": mcGate} {
+		asked(id, base, g, func(x *trial) *ctap2.Token { return x.pinToken(g.permission, g.rpID) }, true)
 	}
-	asked("touch-uv", finger, byFinger, false)
-	asked("touch-uv-late", finger.waits(afterInitialUse), func(x *trial) *ctap2.Token {
-		token := byFinger(x)
+	finger := withFinger.and(permissions)
+	for id, g := range map[string]gate{"touch-uv": gaGate, "touch-uv-mc": mcGate} {
+		asked(id, finger, g, func(x *trial) *ctap2.Token { return x.tokenBy(ctap2.UVMethod, g.permission, g.rpID) }, false)
+	}
+	asked("touch-uv-late", finger.waits(afterInitialUse), gaGate, func(x *trial) *ctap2.Token {
+		token := x.tokenBy(ctap2.UVMethod, gaGate.permission, gaGate.rpID)
 		// It is used, and outlives the initial limit. The flag does not.
 		x.command(ctap.CmdGetAssertion, gaGate.sign(gaRequest(set(gaAllowList, list(random(32))), gaOption("up", false)), token))
 		x.sleep(afterInitialUse)
@@ -252,21 +244,15 @@ var privileges = []privilege{
 		return x.command(ctap.CmdGetAssertion, gaGate.sign(gaRequest(), token))
 	}},
 	{"cm", ctap2.PermissionCredentialManagement, "", credMgmt, func(x *trial, token *ctap2.Token) error {
-		const sub = ctap.CredMgmtGetCredsMetadata
-		return x.command(ctap.CmdCredentialManagement, members{1: sub, 3: token.Protocol(), 4: token.Authenticate([]byte{sub})})
+		return x.command(cmMeta.command, cmMeta.sign(cmMeta.request(x), token))
 	}},
 	{"be", ctap2.PermissionBioEnrollment, "", bioEnroll, func(x *trial, token *ctap2.Token) error {
-		const modality, sub = 1, ctap.BioEnumerateEnrollments
-		return x.command(ctap.CmdBioEnrollment, members{
-			1: modality, 2: sub, 4: token.Protocol(), 5: token.Authenticate([]byte{modality, sub}),
-		})
+		return x.command(bioList.command, bioList.sign(bioRequest(ctap.BioEnumerateEnrollments, nil), token))
 	}},
 	{"lbw", ctap2.PermissionLargeBlobWrite, "", largeBlobs, (*trial).writeEmptyArray},
 	{"acfg", ctap2.PermissionAuthenticatorConfig, "", setsMinPINLength, func(x *trial, token *ctap2.Token) error {
-		const sub = ctap.ConfigSetMinPINLength
-		same := members{1: x.info.MinPINLength}
-		message := slices.Concat(bytes.Repeat([]byte{0xFF}, 32), []byte{ctap.CmdConfig, sub}, x.encoded(same))
-		return x.command(ctap.CmdConfig, members{1: sub, 2: same, 3: token.Protocol(), 4: token.Authenticate(message)})
+		same := subcommand(ctap.ConfigSetMinPINLength, members{1: x.info.MinPINLength})
+		return x.command(cfgMin.command, cfgMin.sign(same, token))
 	}},
 }
 
@@ -305,11 +291,5 @@ func (x *trial) changePIN() {
 
 // writeEmptyArray writes a large-blob array without entries.
 func (x *trial) writeEmptyArray(token *ctap2.Token) error {
-	digest := sha256.Sum256([]byte{0x80})
-	array := append([]byte{0x80}, digest[:16]...)
-	covered := sha256.Sum256(array)
-	message := slices.Concat(bytes.Repeat([]byte{0xFF}, 32), []byte{ctap.CmdLargeBlobs, 0, 0, 0, 0, 0}, covered[:])
-	return x.command(ctap.CmdLargeBlobs, members{
-		2: array, 3: 0, 4: len(array), 5: token.Authenticate(message), 6: token.Protocol(),
-	})
+	return x.command(ctap.CmdLargeBlobs, lbSet.sign(whole(initialBlobs), token))
 }

@@ -69,18 +69,12 @@ func (x *trial) touched(instruction, p1 byte, data []byte) ([]byte, error) {
 	}
 }
 
-// application is the application parameter of a relying party.
-func application(rpID string) []byte {
-	sum := sha256.Sum256([]byte(rpID))
-	return sum[:]
-}
-
 // registration is the data of U2F_REGISTER.
-func registration(rpID string) []byte { return slices.Concat(clientDataHash[:], application(rpID)) }
+func registration(rpID string) []byte { return slices.Concat(clientDataHash[:], rpIDHash(rpID)) }
 
 // authentication is the data of U2F_AUTHENTICATE.
 func authentication(rpID string, handle []byte) []byte {
-	return slices.Concat(clientDataHash[:], application(rpID), []byte{byte(len(handle))}, handle)
+	return slices.Concat(clientDataHash[:], rpIDHash(rpID), []byte{byte(len(handle))}, handle)
 }
 
 // handle registers and returns the key handle.
@@ -98,6 +92,7 @@ func (d *drivers) u2f() {
 	send("version", 0, u2fVersion, nil)
 	send("version-data", 0, u2fVersion, []byte{1})
 	send("register-length", 0, u2fRegister, good[:63])
+	send("register-longer", 0, u2fRegister, append(slices.Clone(good), 0))
 	send("unknown-ins", 0, 0x04, nil)
 	send("unknown-class", 0x01, u2fVersion, nil)
 	d.add("u2f-register", harmless, func(x *trial) error {
@@ -140,6 +135,9 @@ func (d *drivers) u2f() {
 	sign("authenticate-length", u2fEnforce, Touch, func(handle []byte) []byte {
 		data := authentication("example.com", handle)
 		return data[:len(data)-1]
+	})
+	sign("authenticate-longer", u2fCheck, Touch, func(handle []byte) []byte {
+		return append(authentication("example.com", handle), 0)
 	})
 
 	// alwaysUv is turned on on the way: with it getInfo does not say that there
@@ -192,7 +190,7 @@ func (d *drivers) u2fAnswers() {
 		if err != nil {
 			x.fatalf("the attestation certificate: %w", err)
 		}
-		message := slices.Concat([]byte{0}, application("example.com"), clientDataHash[:], r.handle, r.point)
+		message := slices.Concat([]byte{0}, rpIDHash("example.com"), clientDataHash[:], r.handle, r.point)
 		key, _ := leaf.PublicKey.(*ecdsa.PublicKey)
 		if key == nil || key.Curve != elliptic.P256() {
 			x.fatalf("the attestation key is none of ECDSA on P-256")
@@ -269,7 +267,7 @@ func (d *drivers) u2fAnswers() {
 		r := x.registered()
 		answer := x.asserted(set(gaAllowList, list(r.handle)))
 		data := x.authData(answer)
-		if !bytes.Equal(data.RPIDHash[:], application("example.com")) || data.Flags.Has(ctap2.FlagUserVerified) {
+		if !bytes.Equal(data.RPIDHash[:], rpIDHash("example.com")) || data.Flags.Has(ctap2.FlagUserVerified) {
 			x.errorf("rpIdHash %x, flags %v", data.RPIDHash, data.Flags)
 		}
 		signature, _ := answer[gaSignature].([]byte)
@@ -284,6 +282,28 @@ func (d *drivers) u2fAnswers() {
 			x.skip("has credential IDs that are too long for U2F")
 		}
 		x.authenticated(r, u2fEnforce)
+	})
+	protects := bothSpoken.and(extension("credProtect"))
+	protectedHandle := func(x *trial, policy ctap2.CredProtectPolicy) []byte {
+		id := x.create(notResident, protected(policy))
+		if len(id) > 255 {
+			x.skip("has credential IDs that are too long for U2F")
+		}
+		return authentication("example.com", id)
+	}
+	add("protect3", protects, func(x *trial) {
+		data := protectedHandle(x, ctap2.UVRequired)
+		for _, p1 := range []byte{u2fCheck, u2fEnforce, u2fDoNotEnforce} {
+			if _, err := x.apdu(0, u2fAuthenticate, p1, data); !errors.Is(err, ctap2.ErrU2FWrongData) {
+				x.errorf("with P1 %02X it is answered with %v", p1, err)
+			}
+		}
+	})
+	add("protect2", protects, func(x *trial) {
+		_, err := x.apdu(0, u2fAuthenticate, u2fCheck, protectedHandle(x, ctap2.UVOptionalWithCredentialIDList))
+		if !errors.Is(err, ctap2.ErrU2FConditionsNotSatisfied) {
+			x.errorf("it is not known: %v", err)
+		}
 	})
 	add("one-counter", bothSpoken, func(x *trial) {
 		r := x.registered()
@@ -327,7 +347,7 @@ func (x *trial) authenticated(r u2fRegistered, p1 byte) []byte {
 	if len(answer) < 1+4+1 || answer[0]&0xFE != 0 {
 		x.fatalf("U2F_AUTHENTICATE answered %x", answer)
 	}
-	x.verify(r.point, answer[5:], application("example.com"), answer[:5], clientDataHash[:])
+	x.verify(r.point, answer[5:], rpIDHash("example.com"), answer[:5], clientDataHash[:])
 	return answer
 }
 

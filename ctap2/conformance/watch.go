@@ -31,6 +31,9 @@ func (w *watch) Unwrap() ctap2.Transport { return w.Transport }
 
 func (w *watch) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
 	reply, err := w.Transport.Exchange(ctx, message, status)
+	if len(message) > 0 && message[0] == ctap.CmdClientPIN && (err != nil || len(reply) == 0 || reply[0] != ctap.StatusOK) {
+		w.h.doubted = true
+	}
 	if err != nil || len(reply) == 0 || len(message) == 0 {
 		w.h.changed = true // nobody knows what has become of it
 		return reply, err
