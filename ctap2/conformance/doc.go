@@ -27,7 +27,9 @@
 //
 // Most cases begin with an authenticator as it leaves the factory, or with the
 // PIN that the run has set. A run that is not Destructive leaves these out: it
-// sends nothing that changes what the authenticator keeps.
+// sends nothing that changes what the authenticator keeps. Registrations that are
+// not to be discoverable are among it; an authenticator that makes every
+// credential discoverable, as phones do, is not for such a run.
 //
 // A person is needed at a real key. An [Operator] is told what to do: to touch
 // it, to leave it alone, to unplug it. For a simulated one it is a program that
