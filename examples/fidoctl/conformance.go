@@ -34,7 +34,8 @@ const eventMembers = `
     requirement                     string
     status?                         string    that must be the answer
     section                         string    of CTAP 2.3, or of the document that is named
-    open?                           bool      another status is a remark, and no failure
+    open?                           bool      another error is a remark, and no failure
+    either?                         bool      any other answer is
     needs?                          object
       destructive?                  bool      the key is reset for it
       pin?                          bool      a PIN is set

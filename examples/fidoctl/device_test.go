@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tapstone/fido/ctap2/conformance"
 )
 
 // TestDevice does with a key that is attached to this machine what the other
@@ -52,6 +54,21 @@ func TestDevice(t *testing.T) {
 	do(&c, "credentials", "list")
 	if len(c.Credentials) != 1 || c.Credentials[0].ID.String() != r.ID.String() {
 		t.Errorf("%+v", c)
+	}
+	// The suite reaches an attached key below the messages, too.
+	checked := pipe(t, "", testPIN+"\n", "--device", device, "--json", "--yes", "--pin-stdin", "conformance", "--quick",
+		"--max-wait", "0", "--cases", "^(info|enc|gpt)-|^hid-(init|ping-1$|ping-58$|cid)|^nfc-(select|msg|chain)")
+	if checked.code != 0 {
+		t.Fatalf("%+v", checked)
+	}
+	below := 0
+	for _, e := range stream(t, checked.out) {
+		if e.Kind == conformance.CaseEnd && e.Result.Needs.Transport != "" && e.Result.Outcome == conformance.Passed {
+			below++
+		}
+	}
+	if below < 5 {
+		t.Errorf("%d cases of the transport passed\n%s", below, checked.out)
 	}
 	do(&d, "credentials", "rename", "ada", "--user", "ada@example.com")
 	var gone deletedResult
