@@ -141,7 +141,7 @@ var wanted = regexp.MustCompile(os.Getenv("FIDO_CASES"))
 // TestVirtual: the software authenticator passes all cases that apply to it, and
 // each case applies to one of the keys at least. The profiles are reached over
 // each transport, the variants for what differs there. With -short it is one
-// key, for the race detector.
+// key and one variant, for the race detector.
 func TestVirtual(t *testing.T) {
 	applied := map[string]bool{}
 	for name, config := range targets() {
@@ -184,6 +184,7 @@ func check(t *testing.T, transport string, config virtual.Config, only func(conf
 	synctest.Test(t, func(t *testing.T) {
 		report, err = conformance.Check(t.Context(), conformance.Config{
 			Target: over(t, transport, config), Destructive: true, MaxWait: -1, Only: only,
+			OneVariant: testing.Short(),
 		})
 	})
 	if err != nil {

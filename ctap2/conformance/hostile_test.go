@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -171,6 +172,11 @@ func ends(t *testing.T, config func(t *testing.T) conformance.Config) {
 	synctest.Test(t, func(t *testing.T) {
 		config := config(t)
 		config.MaxWait = -1
+		if only := config.Only; testing.Short() { // every eighth case
+			config.Only = func(c conformance.Case) bool {
+				return crc32.ChecksumIEEE([]byte(c.ID))%8 == 0 && (only == nil || only(c))
+			}
+		}
 		start := time.Now()
 		report, err := conformance.Check(t.Context(), config)
 		if took := time.Since(start); took > 6*time.Hour {
@@ -180,7 +186,7 @@ func ends(t *testing.T, config func(t *testing.T) conformance.Config) {
 		case report == nil && err == nil:
 			t.Error("neither a report nor an error")
 		case report == nil:
-		case err == nil && report.Count(conformance.Failed) == 0:
+		case err == nil && report.Count(conformance.Failed) == 0 && !testing.Short():
 			t.Error("nothing was wrong")
 		}
 	})
