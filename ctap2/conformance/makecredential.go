@@ -145,6 +145,7 @@ func (d *drivers) makeCredentialParameters() {
 	d.simple("mc-alg-unknown", harmless, params(fields{"type": "public-key", "alg": -65000}))
 	d.simple("mc-alg-none", harmless, set(4, []any{}))
 	d.simple("mc-alg-other-type", harmless, params(fields{"type": "private-key", "alg": int(cose.ES256)}))
+	d.simple("mc-alg-other-type-first", made, params(fields{"type": "private-key", "alg": int(cose.ES256)}, es256))
 	d.simple("mc-alg-second", made, params(fields{"type": "public-key", "alg": -65000}, es256))
 	d.simple("mc-alg-element", harmless, params("ES256"))
 	d.simple("mc-alg-missing-alg", harmless, params(fields{"type": "public-key"}))

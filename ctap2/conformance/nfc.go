@@ -426,6 +426,7 @@ func (d *drivers) nfcRefused() {
 		})
 	}
 	refused("nfc-ins-unknown", ctapOnReader, wordINS, short(claCTAP, 0x1F, 0, 0, nil, 0)...)
+	refused("nfc-ins-u2f", ctapOnReader, wordINS, short(claCTAP, 0x03, 0, 0, nil, 0)...)
 	refused("nfc-ins-unknown-iso", onReader, wordINS, short(claISO, 0x1E, 0, 0, nil, 0)...)
 	refused("nfc-cla-unknown", onReader, wordCLA, short(0xA0, insMsg, 0, 0, []byte{ctap.CmdGetInfo}, 0)...)
 	refused("nfc-length-lc", ctapOnReader, wordLength, claCTAP, insMsg, 0, 0, 10, ctap.CmdGetInfo)
