@@ -74,9 +74,9 @@ func storeConfig(path string) Config {
 	return Config{Path: path, Credentials: 20_000, ResetWindow: -1}
 }
 
-// newStore returns a key with n discoverable credentials, three of them of
+// stockedKey returns a key with n discoverable credentials, three of them of
 // testRPID, and the ID of one of those. It is in memory if path is empty.
-func newStore(b *testing.B, path string, n int) (*platform, []byte) {
+func stockedKey(b *testing.B, path string, n int) (*platform, []byte) {
 	b.Helper()
 	key := newKey(b, storeConfig(path))
 	key.stock(n-3, "")
@@ -132,7 +132,7 @@ func BenchmarkStore(b *testing.B) {
 }
 
 func benchmarkStore(b *testing.B, path string, n int) *platform {
-	key, id := newStore(b, path, n)
+	key, id := stockedKey(b, path, n)
 	for _, bench := range []struct {
 		name string
 		msg  []byte

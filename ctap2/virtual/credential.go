@@ -251,11 +251,12 @@ func (s *state) newSealer() (cipher.AEAD, error) {
 
 // locate returns the credential with an ID if it is this key's and bound to
 // the relying party, and nil otherwise.
-func (s *state) locate(id []byte, rpIDHash [32]byte) *credential {
-	for _, c := range []*credential{s.byID[string(id)], s.unsealed[string(id)]} {
-		if c != nil && c.rpIDHash == rpIDHash {
-			return c
-		}
+func (s *state) locate(id []byte, rpIDHash [32]byte) (*credential, error) {
+	if c, err := s.find(id); err != nil || c != nil && c.rpIDHash == rpIDHash {
+		return c, err
+	}
+	if c := s.unsealed[string(id)]; c != nil && c.rpIDHash == rpIDHash {
+		return c, nil
 	}
 	c := s.unseal(id, rpIDHash)
 	if c != nil {
@@ -264,35 +265,7 @@ func (s *state) locate(id []byte, rpIDHash [32]byte) *credential {
 		}
 		s.unsealed[string(id)] = c
 	}
-	return c
-}
-
-// store gives a credential its ID and writes it down. A discoverable one
-// replaces that of the same account (§6.1.2 step 17). It reports false if
-// there is no room.
-func (s *state) store(c *credential, capacity int) (ok bool, err error) {
-	var recs []record
-	if c.discoverable {
-		for _, old := range s.byRP[c.rpIDHash] {
-			if bytes.Equal(old.user.id, c.user.id) {
-				recs = append(recs, record{Kind: kindCredential, Key: old.id})
-			}
-		}
-	}
-	if len(s.credentials)-len(recs) >= capacity {
-		return false, nil
-	}
-	c.id = randomBytes(storedIDLength)
-	c.created = s.nextCreated()
-	rec, err := c.record()
-	if err != nil {
-		return false, err
-	}
-	err = s.commit(append(recs, rec)...)
-	if errors.Is(err, errJournalFull) {
-		return false, nil
-	}
-	return true, err
+	return c, nil
 }
 
 // A signingKey is a private key and the algorithm it is for.

@@ -203,14 +203,9 @@ func (t *token) boundTo(hash []byte) error {
 	return nil
 }
 
-// discoverable returns the credentials that are managed, oldest first.
-func (s *state) discoverable() []*credential {
-	return slices.DeleteFunc(slices.Clone(s.credentials), func(c *credential) bool { return !c.discoverable })
-}
-
 // remainingCredentials returns how many more can be stored.
 func (a *Authenticator) remainingCredentials() int {
-	return max(0, a.cfg.Credentials-len(a.state.credentials))
+	return max(0, a.cfg.Credentials-a.state.kept.tally.Stored)
 }
 
 // getCredsMetadata is §6.8.2.
@@ -219,7 +214,7 @@ func (a *Authenticator) getCredsMetadata(t *token) (reply, error) {
 		return nil, err
 	}
 	return reply{
-		managedExisting:  len(a.state.discoverable()),
+		managedExisting:  a.state.kept.tally.Discoverable,
 		managedRemaining: a.remainingCredentials(),
 	}, nil
 }
@@ -230,9 +225,13 @@ func (a *Authenticator) enumerateRPs(op *operation, t *token) (reply, error) {
 	if err := t.boundTo(nil); err != nil {
 		return nil, err
 	}
+	all, err := a.state.discoverable()
+	if err != nil {
+		return nil, err
+	}
 	var newest []*credential
 	at := make(map[[32]byte]int)
-	for _, c := range a.state.discoverable() {
+	for _, c := range all {
 		if i, ok := at[c.rpIDHash]; ok {
 			newest[i] = c
 			continue
@@ -254,9 +253,15 @@ func (a *Authenticator) enumerateCredentials(op *operation, t *token, r *credent
 	if err := t.boundTo(r.rpIDHash); err != nil {
 		return nil, err
 	}
-	of := slices.DeleteFunc(a.state.discoverable(), func(c *credential) bool { return !bytes.Equal(c.rpIDHash[:], r.rpIDHash) })
+	var of []*credential
+	if len(r.rpIDHash) == sha256.Size {
+		var err error
+		if of, err = a.state.accounts([sha256.Size]byte(r.rpIDHash)); err != nil {
+			return nil, err
+		}
+	}
 	return a.beginListing(managedTotalCredentials, listing{
-		command: op.command, next: ctap.CredMgmtEnumerateCredentialsGetNext, credentials: of, token: t,
+		command: op.command, next: ctap.CredMgmtEnumerateCredentialsGetNext, credentials: slices.Clone(of), token: t,
 	})
 }
 
@@ -331,7 +336,10 @@ func (a *Authenticator) listed(l *listing) (reply, error) {
 // managed returns the discoverable credential that a request names, if the
 // token may manage it.
 func (a *Authenticator) managed(t *token, r *credentialManagementRequest) (*credential, error) {
-	c := a.state.byID[string(r.credentialID)]
+	c, err := a.state.find(r.credentialID)
+	if err != nil {
+		return nil, err
+	}
 	if c == nil || !c.discoverable {
 		return nil, refusal(ctap.StatusNoCredentials)
 	}

@@ -665,7 +665,7 @@ func TestThousandCredentials(t *testing.T) {
 			}
 		})
 	}
-	if few, many := perEntry(key.state.credentials[:2]), perEntry(key.state.credentials); few != many {
+	if few, many := perEntry(key.stored()[:2]), perEntry(key.stored()); few != many {
 		t.Errorf("%v allocations with 2, %v with %d", few, many, parties*each)
 	}
 }

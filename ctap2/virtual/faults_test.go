@@ -135,7 +135,7 @@ func TestFaultPairs(t *testing.T) {
 			}
 			exchange(ctap.CmdGetAssertion, assertRequest())
 			exchange(ctap.CmdGetNextAssertion, nil)
-			exchange(ctap.CmdGetAssertion, assertRequest(allow(key.state.credentials[0].id)))
+			exchange(ctap.CmdGetAssertion, assertRequest(allow(key.stored()[0].id)))
 			exchange(ctap.CmdClientPIN, params{1: 2, subCommand: ctap.PINGetRetries})
 			exchange(ctap.CmdClientPIN, params{1: 2, subCommand: ctap.PINGetKeyAgreement})
 			exchange(ctap.CmdLargeBlobs, params{1: 17, 3: 0})

@@ -136,7 +136,10 @@ func (a *Authenticator) getAssertion(op *operation, params []byte) (reply, error
 		}
 	}
 	// Step 7.
-	if ga.credentials = a.applicable(ga); len(ga.credentials) == 0 {
+	if ga.credentials, err = a.applicable(ga); err != nil {
+		return nil, err
+	}
+	if len(ga.credentials) == 0 {
 		// CTAP 2.0 has a person touch the key before it says so (its §5.2 step 7).
 		if a.cfg.Level == CTAP20 && !ga.userPresent && !isFalse(r.options.up) {
 			if err := a.consent(op, prompt); err != nil {
@@ -211,23 +214,27 @@ func (a *Authenticator) getAssertionOptions(ga *assertions) (uv bool, err error)
 // An allowList that is empty names no credential, and so finds none: a platform
 // must not send one, and what it then gets is not an assertion of an account
 // that it never listed.
-func (a *Authenticator) applicable(ga *assertions) []*credential {
+func (a *Authenticator) applicable(ga *assertions) ([]*credential, error) {
 	var found []*credential
 	if ga.allowList != nil {
 		for _, id := range ga.allowList {
-			c := a.state.locate(id, ga.rpIDHash)
+			c, err := a.state.locate(id, ga.rpIDHash)
+			if err != nil {
+				return nil, err
+			}
 			if c != nil && c.protect.allows(true, ga.userVerified) {
 				found = append(found, c)
 			}
 		}
-		return found
+		return found, nil
 	}
-	for _, c := range slices.Backward(a.state.byRP[ga.rpIDHash]) {
+	accounts, err := a.state.accounts(ga.rpIDHash)
+	for _, c := range slices.Backward(accounts) {
 		if c.protect.allows(false, ga.userVerified) {
 			found = append(found, c)
 		}
 	}
-	return found
+	return found, err
 }
 
 // assertionExtensions is step 10.

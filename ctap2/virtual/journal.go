@@ -8,16 +8,17 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
 )
 
 // A journal is a file of records that grows by batches: each put appends one,
-// and it counts whole or not at all. Opening it reads the batches in order, of
-// which the last record for a key holds.
+// and it counts whole or not at all. The batches are in order: the last record
+// for a key holds.
 //
-//	file   = magic (7) version (1) salt (8) crc (4), batch...
+//	file   = magic (7) version (1) salt (8) start (4) crc (4), batch...
 //	batch  = length of payload (4) crc (4) payload
 //	payload = record...
 //	record = kind (1) length of key (uvarint) key
@@ -26,24 +27,35 @@ import (
 // Integers are big-endian. The checksums are CRC-32C: the header's covers all
 // before it, a batch's the salt, the length and the payload. The salt is there
 // so that no value, and a value may be a stranger's choice, can contain what
-// passes for a batch.
+// passes for a batch. Files of version 1 have no start.
+//
+// Of one kind there can be thousands of records, of which a process needs a few.
+// Compaction puts these on a shelf: to the front of the file, with an index
+// behind them, and all others behind that, at start. Opening reads from there,
+// and lookup what is wanted of the rest.
 //
 // A crash in the middle of an append leaves a batch that is no good with
 // nothing good behind it: it never counted, and opening cuts it off. A bad batch
-// with a good one behind it is another matter, damage, and refused.
+// with a good one behind it is another matter, damage, and refused: by opening,
+// or by who first reads what is on the shelf.
 //
 // A journal is not safe for use by several goroutines. One process at a time
 // has it open, where the platform can see to it (a lock on a file beside it).
 type journal struct {
-	path string
-	lock io.Closer
-	file journalFile
-	salt [journalSaltLength]byte
+	path  string
+	lock  io.Closer
+	file  journalFile
+	salt  [journalSaltLength]byte
+	many  shelving
+	shelf shelf
 
-	size  int64 // where the next batch goes
-	live  int64 // bytes of the records that hold
+	size int64 // where the next batch goes
+	live int64 // bytes of the records that hold
+	few  int64 // those of them that are never shelved
+	// sizes has the lengths of the records that hold, but for those that are on
+	// the shelf: 0 says that such a one is deleted.
 	sizes map[recordKey]int
-	// floor is how much must be dead before it is thrown out.
+	// floor is how much must be waste before a compaction is worth while.
 	floor int64
 	// broken is why there is no more use in this journal: what its file holds
 	// is not known, or there is no file.
@@ -52,6 +64,7 @@ type journal struct {
 
 // journalFile is the part of *os.File that a journal appends with.
 type journalFile interface {
+	io.ReaderAt
 	io.WriterAt
 	io.Closer
 	Sync() error
@@ -72,9 +85,9 @@ type recordKey struct {
 
 const (
 	journalMagic      = "fidokey"
-	journalVersion    = 1
+	journalVersion    = 2
 	journalSaltLength = 8
-	journalHeader     = len(journalMagic) + 1 + journalSaltLength + 4
+	journalHeader     = len(journalMagic) + 1 + journalSaltLength + 4 + 4
 	batchHeader       = 8
 
 	// maxBatch is the longest payload. It bounds how far behind a bad batch a
@@ -85,8 +98,10 @@ const (
 	// journalReserve is how much of it is for what a key must always be able to
 	// write down.
 	journalReserve = 64 << 10
-	// compactionFloor keeps small journals from being rewritten all the time.
+	// compactionFloor keeps small journals from being rewritten all the time, and
+	// closingFloor those that are closed: the next to open reads what is left.
 	compactionFloor = 64 << 10
+	closingFloor    = 4 << 10
 	// compactionBatch is how long the batches of a compacted journal get
 	// before the next begins.
 	compactionBatch = 64 << 10
@@ -103,13 +118,14 @@ var (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // openJournal opens the journal at path, or makes an empty one of mode 0600, and
-// returns what it holds, in memory that is the caller's. The folder must exist.
+// returns what it holds, but for the shelf, in memory that is the caller's. A nil
+// value is of a record on the shelf that is deleted. The folder must exist.
 //
 // The error wraps errJournalDamaged, and says at which offset, for a file that
 // is not a journal or has lost more than its last append; the file is then as it
 // was. It wraps ErrInUse if another process, or this one, has the
 // journal open.
-func openJournal(path string) (*journal, map[recordKey][]byte, error) {
+func openJournal(path string, many shelving) (*journal, map[recordKey][]byte, error) {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target // compaction replaces the file, not a link to it
 	}
@@ -117,7 +133,7 @@ func openJournal(path string) (*journal, map[recordKey][]byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	j := &journal{path: path, lock: lock, sizes: make(map[recordKey]int), floor: compactionFloor}
+	j := &journal{path: path, lock: lock, many: many, sizes: make(map[recordKey]int), floor: compactionFloor}
 	records, err := j.open()
 	if err != nil {
 		j.close()
@@ -132,41 +148,9 @@ func (j *journal) open() (map[recordKey][]byte, error) {
 	if err := os.Remove(j.newPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	data, err := j.read()
-	if err != nil {
-		return nil, err
-	}
-	defer clear(data)
-	if len(data) < journalHeader && bytes.HasPrefix([]byte(journalMagic), data[:min(len(data), len(journalMagic))]) {
-		// No file, an empty one, or less than a header: nothing to lose.
-		rand.Read(j.salt[:])
-		return make(map[recordKey][]byte), j.rewrite(nil)
-	}
-	records, size, err := j.parse(data)
-	if err != nil {
-		return nil, err
-	}
-	if err := j.reopen(); err != nil {
-		return nil, err
-	}
-	if j.size = int64(size); size < len(data) {
-		if err := errors.Join(j.file.Truncate(j.size), j.file.Sync()); err != nil {
-			return nil, fmt.Errorf("journal: %w", err)
-		}
-	}
-	j.sizes = make(map[recordKey]int, len(records))
-	for key, value := range records {
-		j.count(record{key.kind, []byte(key.key), value})
-	}
-	return records, nil
-}
-
-// read returns the whole file, nothing if there is none.
-func (j *journal) read() ([]byte, error) {
-	info, err := os.Stat(j.path)
-	switch {
+	switch info, err := os.Stat(j.path); {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, nil
+		return j.create()
 	case err != nil:
 		return nil, fmt.Errorf("journal: %w", err)
 	case !info.Mode().IsRegular():
@@ -174,46 +158,125 @@ func (j *journal) read() ([]byte, error) {
 	case info.Size() > maxJournal:
 		return nil, fmt.Errorf("%w: %d bytes are more than it can have", errJournalDamaged, info.Size())
 	}
-	data, err := os.ReadFile(j.path)
-	if err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
+	if err := j.reopen(); err != nil {
+		return nil, err
 	}
-	return data, nil
+	header, err := j.readAt(0, int64(journalHeader))
+	if err != nil {
+		return nil, err
+	}
+	if j.size < int64(journalHeader) && bytes.HasPrefix([]byte(journalMagic), header[:min(len(header), len(journalMagic))]) {
+		return j.create() // an empty file, or less than a header
+	}
+	_, start, err := j.parseHeader(header)
+	if err != nil {
+		return nil, err
+	}
+	data, err := j.readAt(start, j.size-start)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(data)
+	records, size, err := j.parse(data, start)
+	if err != nil {
+		return nil, err
+	}
+	shelf, err := parseShelf(records[recordKey{kindShelf, ""}], start)
+	if err != nil {
+		return nil, err
+	}
+	if size < j.size {
+		j.size = size
+		if err := errors.Join(j.file.Truncate(size), j.file.Sync()); err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
+	}
+	j.begin(shelf)
+	for key, value := range records {
+		if key.kind == kindShelf || value == nil && (key.kind != j.many.kind || len(shelf.pages) == 0) {
+			delete(records, key)
+			continue
+		}
+		j.count(record{key.kind, []byte(key.key), value})
+	}
+	return records, nil
 }
 
-// parse reads the file's data, and returns what it holds and where its last good
-// batch ends.
-func (j *journal) parse(data []byte) (map[recordKey][]byte, int, error) {
-	if len(data) < journalHeader || string(data[:len(journalMagic)]) != journalMagic {
-		return nil, 0, damagedAt(0)
-	}
-	if version := data[len(journalMagic)]; version != journalVersion {
-		return nil, 0, fmt.Errorf("journal has version %d, which is not known here", version)
-	}
-	if binary.BigEndian.Uint32(data[journalHeader-4:]) != crc32.Checksum(data[:journalHeader-4], castagnoli) {
-		return nil, 0, damagedAt(0)
-	}
-	copy(j.salt[:], data[len(journalMagic)+1:])
+// create writes a file in which there is nothing.
+func (j *journal) create() (map[recordKey][]byte, error) {
+	rand.Read(j.salt[:])
+	return make(map[recordKey][]byte), j.rewrite(nil)
+}
 
+// readAt reads so many bytes at an offset, fewer if the file ends before.
+func (j *journal) readAt(at, length int64) ([]byte, error) {
+	data := make([]byte, max(0, min(length, j.size-at)))
+	n, err := j.file.ReadAt(data, at)
+	switch {
+	case n == len(data):
+		return data, nil
+	case err == io.EOF: // it was longer
+		err = damagedAt(at + int64(n))
+	default:
+		err = fmt.Errorf("journal: %w", err)
+	}
+	clear(data)
+	return nil, err
+}
+
+// parseHeader returns the length of the header, and start.
+func (j *journal) parseHeader(header []byte) (length, start int64, err error) {
+	if len(header) < len(journalMagic)+1 || string(header[:len(journalMagic)]) != journalMagic {
+		return 0, 0, damagedAt(0)
+	}
+	length = int64(journalHeader)
+	switch version := header[len(journalMagic)]; version {
+	case 1:
+		length -= 4
+	case journalVersion:
+	default:
+		return 0, 0, fmt.Errorf("journal has version %d, which is not known here", version)
+	}
+	if int64(len(header)) < length {
+		return 0, 0, damagedAt(0)
+	}
+	header, sum := header[:length-4], header[length-4:length]
+	if binary.BigEndian.Uint32(sum) != crc32.Checksum(header, castagnoli) {
+		return 0, 0, damagedAt(0)
+	}
+	rest := header[len(journalMagic)+1+copy(j.salt[:], header[len(journalMagic)+1:]):]
+	if start = length; len(rest) > 0 {
+		start = int64(binary.BigEndian.Uint32(rest))
+	}
+	if start < length || start > j.size {
+		return 0, 0, damagedAt(0)
+	}
+	return length, start, nil
+}
+
+// parse reads the batches in data, which is what the file has at an offset and
+// behind it. It returns their records, nil for those that are deleted, and where
+// the last good batch ends.
+func (j *journal) parse(data []byte, offset int64) (map[recordKey][]byte, int64, error) {
 	records := make(map[recordKey][]byte)
-	at := journalHeader
+	at := 0
 	for at < len(data) {
 		payload, ok := j.batch(data[at:])
 		if !ok {
 			if j.anyBatch(data[at+1:]) {
-				return nil, 0, damagedAt(at)
+				return nil, 0, damagedAt(offset + int64(at))
 			}
 			break
 		}
 		if !apply(records, payload) {
-			return nil, 0, damagedAt(at)
+			return nil, 0, damagedAt(offset + int64(at))
 		}
 		at += batchHeader + len(payload)
 	}
-	return records, at, nil
+	return records, offset + int64(at), nil
 }
 
-func damagedAt(offset int) error {
+func damagedAt(offset int64) error {
 	return fmt.Errorf("%w at offset %d", errJournalDamaged, offset)
 }
 
@@ -255,27 +318,33 @@ func (j *journal) anyBatch(data []byte) bool {
 // formed.
 func apply(records map[recordKey][]byte, payload []byte) bool {
 	for len(payload) > 0 {
-		kind := payload[0]
-		key, rest, ok := cutBytes(payload[1:], 0)
-		if !ok {
-			return false
-		}
-		value, rest, ok := cutBytes(rest, 1)
+		r, rest, ok := cutRecord(payload)
 		if !ok {
 			return false
 		}
 		payload = rest
-		k := recordKey{kind, string(key)}
-		if old, ok := records[k]; ok {
-			clear(old)
-		}
-		if value == nil {
-			delete(records, k)
+		k := recordKey{r.Kind, string(r.Key)}
+		clear(records[k])
+		if r.Value == nil {
+			records[k] = nil
 		} else {
-			records[k] = append(make([]byte, 0, len(value)), value...)
+			records[k] = append(make([]byte, 0, len(r.Value)), r.Value...)
 		}
 	}
 	return true
+}
+
+// cutRecord cuts a record off the front of data, whose memory it shares.
+func cutRecord(data []byte) (r record, rest []byte, ok bool) {
+	if len(data) == 0 {
+		return r, nil, false
+	}
+	r.Kind = data[0]
+	if r.Key, rest, ok = cutBytes(data[1:], 0); !ok {
+		return r, nil, false
+	}
+	r.Value, rest, ok = cutBytes(rest, 1)
+	return r, rest, ok
 }
 
 // cutBytes cuts a byte string off the front of data, whose length is written
@@ -351,7 +420,7 @@ func (j *journal) putWithin(limit int64, records ...record) error {
 		return fmt.Errorf("%w: %d bytes at once", errJournalFull, len(b))
 	}
 	over := j.size + int64(len(b)) - limit
-	if 0 < over && over <= j.dead() {
+	if over > 0 && over <= j.dead() || j.waste() > max(j.floor, j.live/2) {
 		j.compact()
 		if j.broken != nil {
 			return j.broken
@@ -378,22 +447,30 @@ func (j *journal) putWithin(limit int64, records ...record) error {
 	for _, r := range records {
 		j.count(r)
 	}
-	if dead := j.dead(); dead > j.live && dead > j.floor {
-		j.compact()
-	}
 	return nil
 }
 
 // count keeps account of a record that is in the file.
 func (j *journal) count(r record) {
 	key := recordKey{r.Kind, string(r.Key)}
-	j.live -= int64(j.sizes[key])
-	if r.Value == nil {
-		delete(j.sizes, key)
-		return
+	shelved := r.Kind == j.many.kind && len(j.shelf.pages) > 0
+	old, ok := j.sizes[key]
+	if !ok && shelved {
+		old = j.shelvedSize(r.Key)
 	}
-	j.sizes[key] = recordSize(r)
-	j.live += int64(j.sizes[key])
+	size := 0
+	if r.Value != nil {
+		size = recordSize(r)
+	}
+	j.live += int64(size - old)
+	if r.Kind != j.many.kind {
+		j.few += int64(size - old)
+	}
+	if size > 0 || shelved {
+		j.sizes[key] = size
+	} else {
+		delete(j.sizes, key)
+	}
 }
 
 // recordSize returns how long a record with a value is when written.
@@ -404,14 +481,23 @@ func recordSize(r record) int {
 	return 1 + n + len(r.Key) + len(r.Value)
 }
 
-// dead returns how many bytes of the file a compaction would save.
+// dead returns how many bytes of the file a compaction would save, and the index,
+// which it makes anew.
 func (j *journal) dead() int64 {
 	return j.size - int64(journalHeader) - j.live
 }
 
+// waste returns how many bytes opening would not read if the file were compacted.
+func (j *journal) waste() int64 {
+	if !j.shelves() {
+		return j.dead()
+	}
+	return j.size - j.shelf.start - j.few
+}
+
 // compact rewrites the file without what is dead. If it cannot, the file stays as
 // it is, which is no reason to refuse a put; it tries again when as much
-// again is dead.
+// again is waste.
 func (j *journal) compact() {
 	records, err := j.reread()
 	if err == nil {
@@ -422,31 +508,43 @@ func (j *journal) compact() {
 	}
 	j.floor = compactionFloor
 	if err != nil {
-		j.floor += j.dead()
+		j.floor += j.waste()
 	}
 }
 
-// reread returns what the file holds. The journal itself keeps no copy, as there
-// are secrets in it.
+// tidy saves the next to open the journal much of the reading.
+func (j *journal) tidy() {
+	if j.broken == nil && j.waste() > closingFloor {
+		j.compact()
+	}
+}
+
+// reread returns what the file holds, the shelf too. The journal itself keeps no
+// copy, as there are secrets in it.
 func (j *journal) reread() (map[recordKey][]byte, error) {
-	data, err := j.read()
+	if j.broken != nil {
+		return nil, j.broken
+	}
+	data, err := j.readAt(0, j.size)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(data)
-	records, size, err := j.parse(data)
-	if err == nil && int64(size) != j.size {
+	header, _, err := j.parseHeader(data)
+	if err != nil {
+		return nil, err
+	}
+	records, size, err := j.parse(data[header:], header)
+	if err == nil && size != j.size {
 		err = damagedAt(size)
 	}
+	maps.DeleteFunc(records, func(key recordKey, value []byte) bool { return key.kind == kindShelf || value == nil })
 	return records, err
 }
 
 // replace replaces all records but those of one kind, all or none of them. It
 // needs no room in the file. When it returns without error the change is on disk.
 func (j *journal) replace(keep byte, records ...record) error {
-	if j.broken != nil {
-		return j.broken
-	}
 	all, err := j.reread()
 	if err != nil {
 		return err
@@ -468,10 +566,7 @@ func (j *journal) replace(keep byte, records ...record) error {
 	if err := j.rewrite(all); err != nil {
 		return err
 	}
-	j.live, j.sizes, j.floor = 0, make(map[recordKey]int), compactionFloor
-	for key, value := range all {
-		j.count(record{key.kind, []byte(key.key), value})
-	}
+	j.floor = compactionFloor
 	return nil
 }
 
@@ -480,7 +575,8 @@ func (j *journal) replace(keep byte, records ...record) error {
 // crash leaves one or the other, and they say the same. If rewrite fails, the
 // old one is in use as before, or the journal is broken.
 func (j *journal) rewrite(records map[recordKey][]byte) error {
-	if err := j.writeNew(records); err != nil {
+	shelf, err := j.writeNew(records)
+	if err != nil {
 		os.Remove(j.newPath())
 		return fmt.Errorf("journal: %w", err)
 	}
@@ -499,51 +595,91 @@ func (j *journal) rewrite(records map[recordKey][]byte) error {
 		j.broken = fmt.Errorf("journal: sync failed: %w", err)
 		return j.broken
 	}
+	j.begin(shelf)
+	for key, value := range records {
+		if key.kind != j.many.kind || len(shelf.pages) == 0 {
+			j.count(record{key.kind, []byte(key.key), value})
+		}
+	}
 	return j.reopen()
+}
+
+// begin keeps account of nothing but a shelf.
+func (j *journal) begin(shelf shelf) {
+	j.shelf, j.live, j.few = shelf, shelf.live, shelf.directory
+	clear(j.sizes)
 }
 
 func (j *journal) newPath() string { return j.path + ".new" }
 
-// writeNew writes a file with records, under its temporary name.
-func (j *journal) writeNew(records map[recordKey][]byte) (err error) {
+// writeNew writes a file with records, under its temporary name, and returns its
+// shelf.
+func (j *journal) writeNew(records map[recordKey][]byte) (_ shelf, err error) {
 	file, err := os.OpenFile(j.newPath(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return err
+		return shelf{}, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 
-	header := append([]byte(journalMagic), journalVersion)
-	header = append(header, j.salt[:]...)
-	header = binary.BigEndian.AppendUint32(header, crc32.Checksum(header, castagnoli))
-	if _, err := file.Write(header); err != nil {
-		return err
-	}
-	var batch []record
-	size := 0
-	flush := func() error {
-		if len(batch) == 0 {
-			return nil
+	w := &batchWriter{journal: j, file: file, size: int64(journalHeader)}
+	s := shelf{start: w.size}
+	few := func(recordKey) bool { return true }
+	if j.shelves() {
+		few = func(key recordKey) bool { return key.kind != j.many.kind }
+		if s, err = w.shelve(records); err != nil {
+			return shelf{}, err
 		}
-		b := j.encode(batch)
-		defer clear(b)
-		_, err := file.Write(b)
-		batch, size = batch[:0], 0
-		return err
 	}
 	for key, value := range records {
-		r := record{key.kind, []byte(key.key), value}
-		if size += recordSize(r); size > compactionBatch {
-			if err := flush(); err != nil {
-				return err
-			}
-			size = recordSize(r)
+		if few(key) {
+			w.add(record{key.kind, []byte(key.key), value})
 		}
-		batch = append(batch, r)
 	}
-	if err := flush(); err != nil {
-		return err
+	header := append([]byte(journalMagic), journalVersion)
+	header = append(header, j.salt[:]...)
+	header = binary.BigEndian.AppendUint32(header, uint32(s.start))
+	header = binary.BigEndian.AppendUint32(header, crc32.Checksum(header, castagnoli))
+	if err := w.flush(); err != nil {
+		return shelf{}, err
 	}
-	return file.Sync()
+	if _, err := file.WriteAt(header, 0); err != nil {
+		return shelf{}, err
+	}
+	return s, file.Sync()
+}
+
+// A batchWriter writes records in batches of some length.
+type batchWriter struct {
+	journal *journal
+	file    io.WriterAt
+	size    int64 // where the batch goes
+	batch   []record
+	length  int // of the batch
+	err     error
+}
+
+// add returns where in the file the record begins.
+func (w *batchWriter) add(r record) int64 {
+	if w.length > 0 && w.length+recordSize(r) > compactionBatch {
+		w.err = w.flush()
+	}
+	at := w.size + batchHeader + int64(w.length)
+	w.batch = append(w.batch, r)
+	w.length += recordSize(r)
+	return at
+}
+
+// flush writes the batch. It returns the first error of all writing.
+func (w *batchWriter) flush() error {
+	if w.err != nil || len(w.batch) == 0 {
+		return w.err
+	}
+	b := w.journal.encode(w.batch)
+	defer clear(b)
+	_, w.err = w.file.WriteAt(b, w.size)
+	w.size += int64(len(b))
+	w.batch, w.length = w.batch[:0], 0
+	return w.err
 }
 
 // reopen opens the file for appending. If it cannot, the journal is broken.

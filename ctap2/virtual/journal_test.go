@@ -20,7 +20,7 @@ type journalState = map[recordKey][]byte
 
 func mustOpen(t *testing.T, path string) (*journal, journalState) {
 	t.Helper()
-	j, state, err := openJournal(path)
+	j, state, err := openJournal(path, shelving{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestJournalCutShort(t *testing.T) {
 	try := func(data []byte, want journalState) {
 		t.Helper()
 		writeFile(t, path, data)
-		j, state, err := openJournal(path)
+		j, state, err := openJournal(path, shelving{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -202,7 +202,7 @@ func TestJournalDamaged(t *testing.T) {
 			damaged := bytes.Clone(data)
 			damaged[i] ^= 1 << bit
 			writeFile(t, path, damaged)
-			j, state, err := openJournal(path)
+			j, state, err := openJournal(path, shelving{})
 			if err == nil {
 				mustClose(t, j)
 			}
@@ -241,7 +241,7 @@ func TestJournalMuchDamaged(t *testing.T) {
 	data, ends, states := sampleJournal(t)
 	path := filepath.Join(t.TempDir(), "key")
 	writeFile(t, path, append(bytes.Clone(data), make([]byte, batchHeader+maxBatch)...))
-	j, state, err := openJournal(path)
+	j, state, err := openJournal(path, shelving{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +251,7 @@ func TestJournalMuchDamaged(t *testing.T) {
 	}
 	mustClose(t, j)
 	writeFile(t, path, append(bytes.Clone(data), make([]byte, batchHeader+maxBatch+1)...))
-	if _, _, err := openJournal(path); !errors.Is(err, errJournalDamaged) {
+	if _, _, err := openJournal(path, shelving{}); !errors.Is(err, errJournalDamaged) {
 		t.Errorf("openJournal = %v", err)
 	}
 }
@@ -274,7 +274,7 @@ func TestJournalForeignFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(folder, name)
 			writeFile(t, path, content)
-			if j, _, err := openJournal(path); err == nil {
+			if j, _, err := openJournal(path, shelving{}); err == nil {
 				j.close()
 				t.Fatal("no error")
 			}
@@ -284,12 +284,12 @@ func TestJournalForeignFiles(t *testing.T) {
 		})
 	}
 	t.Run("folder", func(t *testing.T) {
-		if _, _, err := openJournal(folder); err == nil {
+		if _, _, err := openJournal(folder, shelving{}); err == nil {
 			t.Error("no error")
 		}
 	})
 	t.Run("no folder", func(t *testing.T) {
-		if _, _, err := openJournal(filepath.Join(folder, "none", "key")); !errors.Is(err, fs.ErrNotExist) {
+		if _, _, err := openJournal(filepath.Join(folder, "none", "key"), shelving{}); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("openJournal = %v", err)
 		}
 	})
@@ -299,7 +299,7 @@ func TestJournalForeignFiles(t *testing.T) {
 		if err := os.Truncate(path, maxJournal+1); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := openJournal(path); !errors.Is(err, errJournalDamaged) {
+		if _, _, err := openJournal(path, shelving{}); !errors.Is(err, errJournalDamaged) {
 			t.Errorf("openJournal = %v", err)
 		}
 	})
@@ -388,7 +388,7 @@ func TestJournalCompaction(t *testing.T) {
 		if live != j.live {
 			t.Fatalf("live %d, want %d", j.live, live)
 		}
-		if dead := after - live; dead > max(live, compactionFloor)+100 {
+		if dead := after - live; dead > max(live, compactionFloor)+5000+100 { // and what is put behind it
 			t.Fatalf("%d bytes live and %d dead", live, dead)
 		}
 		if after < before {
@@ -435,7 +435,7 @@ func TestJournalCrashInCompaction(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
 	writeFile(t, path, data)
 	j, state := mustOpen(t, path)
-	if err := j.writeNew(state); err != nil {
+	if _, err := j.writeNew(state); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, j)
@@ -498,7 +498,7 @@ func TestJournalCompactionFails(t *testing.T) {
 
 	// Where even opening is in the way of what lies there.
 	obstacle(j.newPath())
-	if _, _, err := openJournal(path); err == nil {
+	if _, _, err := openJournal(path, shelving{}); err == nil {
 		t.Error("opened")
 	}
 }
@@ -537,9 +537,6 @@ func TestJournalFileDisturbed(t *testing.T) {
 		}
 		if err := os.MkdirAll(filepath.Join(path, "full"), 0o700); err != nil {
 			t.Fatal(err)
-		}
-		if _, err := j.reread(); err == nil {
-			t.Error("read a folder")
 		}
 		if err := j.rewrite(records); err == nil {
 			t.Error("renamed over a folder")
@@ -688,7 +685,7 @@ func TestJournalLocked(t *testing.T) {
 	if err := j.rewrite(mustReread(t, j)); err != nil { // the lock outlives a compaction
 		t.Fatal(err)
 	}
-	if _, _, err := openJournal(path); !errors.Is(err, ErrInUse) {
+	if _, _, err := openJournal(path, shelving{}); !errors.Is(err, ErrInUse) {
 		t.Errorf("openJournal = %v", err)
 	}
 	mustClose(t, j)
@@ -751,7 +748,7 @@ func FuzzJournal(f *testing.F) {
 		}
 		path := filepath.Join(t.TempDir(), "key")
 		writeFile(t, path, data)
-		j, state, err := openJournal(path)
+		j, state, err := openJournal(path, shelving{})
 		if err != nil {
 			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, data) {
 				t.Fatal("refused, and changed all the same", err)

@@ -1,7 +1,6 @@
 package virtual
 
 import (
-	"bytes"
 	"errors"
 	"slices"
 
@@ -142,13 +141,7 @@ func (r *largeBlobRequest) writeLargeBlob(a *Authenticator, ga *assertions, c *c
 // assertion that it comes with: both or neither. It reports false if the blobs of
 // all would then be longer than capacity, or there is no room in the file.
 func (s *state) storeLargeBlob(c *credential, blob *storedLargeBlob, capacity int) (ok bool, err error) {
-	length := len(blob.Blob)
-	for _, other := range s.credentials {
-		if other.largeBlob != nil && !bytes.Equal(other.id, c.id) {
-			length += len(other.largeBlob.Blob)
-		}
-	}
-	if length > capacity {
+	if s.kept.tally.LargeBlobs-len(c.largeBlob.Blob)+len(blob.Blob) > capacity {
 		return false, nil
 	}
 	changed := *c

@@ -313,7 +313,10 @@ func (a *Authenticator) makeCredentialOptions(mc *newCredential) (uv bool, err e
 func (a *Authenticator) checkExcludeList(op *operation, prompt Prompt, mc *newCredential) error {
 	rpIDHash := sha256.Sum256([]byte(*mc.rpID))
 	for _, id := range mc.excludeList {
-		c := a.state.locate(id, rpIDHash)
+		c, err := a.state.locate(id, rpIDHash)
+		if err != nil {
+			return err
+		}
 		if c == nil || !c.protect.allows(true, mc.userVerified) {
 			continue
 		}

@@ -104,7 +104,7 @@ func TestMakeCredentialRefused(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			key := newKey(t, test.cfg)
 			key.refused(test.want, ctap.CmdMakeCredential, makeRequest(test.change))
-			if n := len(key.state.credentials); n != 0 {
+			if n := len(key.stored()); n != 0 {
 				t.Errorf("%d credentials stored", n)
 			}
 		})
@@ -185,7 +185,7 @@ func TestAlgorithms(t *testing.T) {
 	}
 	// What did not fit into its ID was stored, and is nonetheless not
 	// discoverable.
-	if n := len(key.state.credentials); n != 1 {
+	if n := len(key.stored()); n != 1 {
 		t.Errorf("%d credentials stored", n)
 	}
 	key.refused(ctap.StatusNoCredentials, ctap.CmdGetAssertion, assertRequest())
@@ -328,7 +328,7 @@ func TestLongNames(t *testing.T) {
 	} {
 		key := newKey(t, Config{})
 		key.make(residentKey(), params{2: names{"id": testRPID, "name": name}, 3: names{"id": []byte{1}, "name": name, "displayName": name}})
-		c := key.state.credentials[0]
+		c := key.stored()[0]
 		if c.rpName != want || *c.user.name != want || *c.user.displayName != want {
 			t.Errorf("%.80q is stored as %.80q, %.80q, %.80q", name, c.rpName, *c.user.name, *c.user.displayName)
 		}

@@ -56,22 +56,11 @@ func (a *Authenticator) addEncrypted(info reply) error {
 // life. Who knew the digests could make lists whose XOR is the same; the master
 // secret is in them, and none ever leaves the key.
 func (s *state) listDigest() []byte {
-	if s.listed == nil {
-		s.listed = make([]byte, sha256.Size)
-		for _, c := range s.credentials {
-			if c.discoverable {
-				s.relist(c)
-			}
-		}
-	}
-	return s.listed
+	return s.kept.tally.Listed[:]
 }
 
 // relist adds a discoverable credential to listDigest, or takes it away again.
 func (s *state) relist(c *credential) {
-	if s.listed == nil {
-		return
-	}
 	b := bytes.Clone(s.master)
 	defer clear(b)
 	for _, part := range [][]byte{c.id, c.user.id, named(c.user.name), named(c.user.displayName)} {
@@ -79,7 +68,7 @@ func (s *state) relist(c *credential) {
 		b = append(b, part...)
 	}
 	digest := sha256.Sum256(b)
-	subtle.XORBytes(s.listed, s.listed, digest[:])
+	subtle.XORBytes(s.kept.tally.Listed[:], s.kept.tally.Listed[:], digest[:])
 }
 
 // named returns a name, and tells one that is empty from none.

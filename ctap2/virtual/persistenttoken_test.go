@@ -249,7 +249,8 @@ func TestListDigest(t *testing.T) {
 	seen := make(map[string]int)
 	for _, master := range []string{"one", "another"} {
 		for _, u := range lists {
-			s := &state{master: []byte(master), credentials: []*credential{{id: []byte{1}, user: u, discoverable: true}}}
+			s := &state{master: []byte(master)}
+			s.count(&credential{id: []byte{1}, user: u, discoverable: true}, 1)
 			seen[string(s.listDigest())]++
 		}
 	}

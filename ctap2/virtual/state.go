@@ -2,7 +2,6 @@ package virtual
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -55,15 +54,9 @@ type state struct {
 	uvRetries  int
 	// uvCount is how often the key tried to verify its user since a PIN was
 	// entered last (uvCountSinceLastPinEntry of getInfo).
-	uvCount     uint32
-	signCount   uint32
-	credentials []*credential // oldest first
-	// byID has the credentials by their IDs, and byRP those that are
-	// discoverable by the hashes of their RP IDs, oldest first.
-	byID map[string]*credential
-	byRP map[[sha256.Size]byte][]*credential
-	// listed is listDigest as it stands; nil until somebody asks.
-	listed []byte
+	uvCount   uint32
+	signCount uint32
+	kept      store
 	// unsealed has some of the credentials that were not stored, by their IDs:
 	// those used of late, as parsing a private key takes a third of the time of a
 	// signature.
@@ -93,7 +86,7 @@ func openState(cfg *Config) (*state, error) {
 	var live map[recordKey][]byte
 	if cfg.Path != "" {
 		var err error
-		if s.journal, live, err = openJournal(cfg.Path); err != nil {
+		if s.journal, live, err = openJournal(cfg.Path, shelving{kindCredential, credentialGroup, s.note}); err != nil {
 			return nil, err
 		}
 	}
@@ -112,6 +105,7 @@ func (s *state) load(cfg *Config, live map[recordKey][]byte) error {
 	}()
 	s.factory = factorySettings(cfg)
 	s.settings = s.factory
+	s.kept = newStore()
 	for key, value := range live {
 		rec := record{Kind: key.kind, Key: []byte(key.key), Value: value}
 		if rec.Kind == kindCredential {
@@ -223,7 +217,7 @@ func (s *state) apply(rec record) error {
 		}
 		clear(s.master)
 		s.master = bytes.Clone(rec.Value)
-		s.unsealed, s.listed = make(map[string]*credential), nil
+		s.unsealed = make(map[string]*credential)
 		var err error
 		if s.sealer, err = s.newSealer(); err != nil {
 			return err
@@ -281,83 +275,6 @@ func (s *state) apply(rec record) error {
 	return nil
 }
 
-// loadCredentials reads the credentials of a file. There can be very many, and
-// they come in no order: to look for the place of each would take too long.
-func (s *state) loadCredentials(live map[recordKey][]byte) error {
-	s.forgetCredentials()
-	s.credentials = make([]*credential, 0, len(live))
-	s.byID = make(map[string]*credential, len(live))
-	for key, value := range live {
-		if key.kind != kindCredential {
-			continue
-		}
-		c, err := parseCredentialRecord([]byte(key.key), value)
-		if err != nil {
-			return fmt.Errorf("credential: %w", err)
-		}
-		s.credentials = append(s.credentials, c)
-		s.byID[key.key] = c
-	}
-	slices.SortFunc(s.credentials, byCreation)
-	for _, c := range s.credentials {
-		if c.discoverable {
-			s.byRP[c.rpIDHash] = append(s.byRP[c.rpIDHash], c)
-		}
-	}
-	return nil
-}
-
-func (s *state) forgetCredentials() {
-	s.credentials, s.listed = nil, nil
-	s.byID = make(map[string]*credential)
-	s.byRP = make(map[[sha256.Size]byte][]*credential)
-}
-
-func byCreation(a, b *credential) int { return cmp.Compare(a.created, b.created) }
-
-// applyCredential brings the list of credentials, which is in the order in which
-// they were made, up to a record.
-func (s *state) applyCredential(rec record) error {
-	var c *credential
-	if rec.Value != nil {
-		var err error
-		if c, err = parseCredentialRecord(rec.Key, rec.Value); err != nil {
-			return fmt.Errorf("credential: %w", err)
-		}
-	}
-	if old := s.byID[string(rec.Key)]; old != nil {
-		s.credentials = without(s.credentials, old)
-		delete(s.byID, string(rec.Key))
-		if old.discoverable {
-			if s.byRP[old.rpIDHash] = without(s.byRP[old.rpIDHash], old); len(s.byRP[old.rpIDHash]) == 0 {
-				delete(s.byRP, old.rpIDHash)
-			}
-			s.relist(old)
-		}
-	}
-	if c != nil {
-		s.credentials = with(s.credentials, c)
-		s.byID[string(c.id)] = c
-		if c.discoverable {
-			s.byRP[c.rpIDHash] = with(s.byRP[c.rpIDHash], c)
-			s.relist(c)
-		}
-	}
-	return nil
-}
-
-// with inserts a credential into a list that is in the order of creation.
-func with(list []*credential, c *credential) []*credential {
-	at, _ := slices.BinarySearchFunc(list, c, byCreation)
-	return slices.Insert(list, at, c)
-}
-
-// without is the reverse of with.
-func without(list []*credential, c *credential) []*credential {
-	at := slices.Index(list, c)
-	return slices.Delete(list, at, at+1)
-}
-
 // factoryRecords are those of a key that nobody has used yet.
 func factoryRecords(cfg *Config, factoryPIN string) ([]record, error) {
 	var p pinRecord
@@ -410,7 +327,7 @@ func (s *state) reset(cfg *Config) error {
 			return err
 		}
 	}
-	s.forgetCredentials()
+	s.kept = newStore()
 	s.fingerprints = nil
 	s.settings = s.factory
 	s.largeBlobs = nil
@@ -459,14 +376,6 @@ func (s *state) countUV() (undo record, err error) {
 func (s *state) nextSignCount() (uint32, error) {
 	err := s.commit(signCountRecord(s.signCount + 1))
 	return s.signCount, err
-}
-
-// nextCreated returns the creation number of the next stored credential.
-func (s *state) nextCreated() uint64 {
-	if len(s.credentials) == 0 {
-		return 1
-	}
-	return s.credentials[len(s.credentials)-1].created + 1
 }
 
 // derive returns a key of 32 bytes for one purpose; context is public.

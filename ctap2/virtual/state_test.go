@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -152,7 +153,7 @@ func TestBadFile(t *testing.T) {
 func TestApplyBadRecords(t *testing.T) {
 	good := newKey(t, Config{})
 	cred := good.make(residentKey())
-	rec, err := good.state.credentials[0].record()
+	rec, err := good.stored()[0].record()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,6 +222,25 @@ func TestRefusalText(t *testing.T) {
 	}
 }
 
+// locate is state.locate.
+func (p *platform) locate(id []byte, rpIDHash [32]byte) *credential {
+	p.Helper()
+	c, err := p.state.locate(id, rpIDHash)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return c
+}
+
+// stored returns the credentials that the key keeps, oldest first.
+func (p *platform) stored() []*credential {
+	p.Helper()
+	if err := p.state.loadAll(); err != nil {
+		p.Fatal(err)
+	}
+	return slices.SortedFunc(maps.Values(p.state.kept.byID), byCreation)
+}
+
 // stock puts n discoverable credentials into a key at once, all with one private
 // key, in the order of their names.
 func (p *platform) stock(n int, rpName string) {
@@ -232,7 +252,7 @@ func (p *platform) stock(n int, rpName string) {
 	var recs []record
 	for i := range n {
 		c := &credential{id: randomBytes(storedIDLength), rpID: fmt.Sprintf("%d.example", i), rpName: rpName,
-			user: user{id: randomBytes(8)}, discoverable: true, created: p.state.nextCreated() + uint64(len(recs)), key: key}
+			user: user{id: randomBytes(8)}, discoverable: true, created: p.state.kept.tally.Created + 1 + uint64(len(recs)), key: key}
 		rec, err := c.record()
 		if err != nil {
 			p.Fatal(err)
@@ -256,25 +276,38 @@ func TestManyCredentials(t *testing.T) {
 	key.stock(n, "")
 	check := func(want []*credential) {
 		t.Helper()
-		if len(key.state.credentials) != len(want) {
-			t.Fatalf("%d credentials, want %d", len(key.state.credentials), len(want))
+		if tally := key.state.kept.tally; tally.Stored != len(want) || tally.Discoverable != len(want) {
+			t.Fatalf("%d credentials, %d discoverable, want %d", tally.Stored, tally.Discoverable, len(want))
 		}
-		for i, c := range key.state.credentials {
-			found := key.state.locate(want[i].id, want[i].rpIDHash)
-			if c.rpID != want[i].rpID || found != c || !slices.Equal(key.state.byRP[c.rpIDHash], []*credential{c}) {
-				t.Fatalf("credential %d is of %s, want %s; found %v", i, c.rpID, want[i].rpID, found == c)
+		// Here and there one, before all are in memory.
+		for i := 0; i < len(want); i += 100 {
+			found := key.locate(want[i].id, want[i].rpIDHash)
+			accounts, err := key.state.accounts(want[i].rpIDHash)
+			if found == nil || err != nil || !slices.Equal(accounts, []*credential{found}) {
+				t.Fatalf("credential %d: found %v, of %v, %v", i, found != nil, accounts, err)
 			}
 		}
-		if len(key.state.byRP) != len(want) {
-			t.Fatalf("%d relying parties, want %d", len(key.state.byRP), len(want))
+		all := key.stored()
+		if len(all) != len(want) {
+			t.Fatalf("%d credentials, want %d", len(all), len(want))
 		}
 		digest := bytes.Clone(key.state.listDigest()) // as the changes have left it
-		key.state.listed = nil
+		clear(key.state.listDigest())
+		for i, c := range all {
+			found := key.locate(want[i].id, want[i].rpIDHash)
+			if c.rpID != want[i].rpID || found != c || !slices.Equal(key.state.kept.byRP[c.rpIDHash], []*credential{c}) {
+				t.Fatalf("credential %d is of %s, want %s; found %v", i, c.rpID, want[i].rpID, found == c)
+			}
+			key.state.relist(c)
+		}
+		if len(key.state.kept.byRP) != len(want) {
+			t.Fatalf("%d relying parties, want %d", len(key.state.kept.byRP), len(want))
+		}
 		if !bytes.Equal(digest, key.state.listDigest()) {
 			t.Fatal("the digest of the list is not that of its credentials")
 		}
 	}
-	want := slices.Clone(key.state.credentials)
+	want := key.stored()
 	check(want)
 
 	deleted, renamed := want[n/2], *want[n/4]
@@ -288,13 +321,13 @@ func TestManyCredentials(t *testing.T) {
 	}
 	want = slices.Delete(want, n/2, n/2+1)
 	check(want)
-	if c := key.state.locate(deleted.id, deleted.rpIDHash); c != nil {
+	if c := key.locate(deleted.id, deleted.rpIDHash); c != nil {
 		t.Error("a deleted credential is found")
 	}
-	if c := key.state.locate(renamed.id, deleted.rpIDHash); c != nil {
+	if c := key.locate(renamed.id, deleted.rpIDHash); c != nil {
 		t.Error("a credential is found for another relying party")
 	}
-	if c := key.state.locate(renamed.id, renamed.rpIDHash); c.user.name == nil {
+	if c := key.locate(renamed.id, renamed.rpIDHash); c.user.name == nil {
 		t.Error("the name is lost")
 	}
 	if err := key.Close(); err != nil {
@@ -304,7 +337,7 @@ func TestManyCredentials(t *testing.T) {
 	check(want)
 	key.ok(ctap.CmdReset, nil)
 	check(nil)
-	if c := key.state.locate(renamed.id, renamed.rpIDHash); c != nil {
+	if c := key.locate(renamed.id, renamed.rpIDHash); c != nil {
 		t.Error("a credential survives a reset")
 	}
 }
@@ -316,7 +349,8 @@ func TestSignInWritesLittle(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
 	key := newKey(t, Config{Path: path, Credentials: 1000})
 	key.stock(1000, "")
-	cred := key.state.credentials[0]
+	cred := key.stored()[0]
+	key.ok(ctap.CmdGetAssertion, assertRequest(params{1: cred.rpID}, allow(cred.id))) // shelves them
 	stat := func() os.FileInfo {
 		t.Helper()
 		info, err := os.Stat(path)
@@ -368,7 +402,7 @@ func TestFullFile(t *testing.T) {
 	long := strings.Repeat("x", 60_000)
 	key.stock(200, long)
 	for size := len(long); size > 0; size /= 2 {
-		signing := key.state.credentials[0].key
+		signing := key.stored()[0].key
 		for {
 			c := &credential{rpID: testRPID, rpName: long[:size], user: user{id: randomBytes(8)}, discoverable: true, key: signing}
 			ok, err := key.state.store(c, 1<<20)
@@ -386,22 +420,22 @@ func TestFullFile(t *testing.T) {
 		if _, ok := key.state.journal.file.(unsynced); !ok { // a compaction made a new one
 			key.state.journal.file = unsynced{key.state.journal.file}
 		}
-		key.ok(ctap.CmdGetAssertion, assertRequest(allow(key.state.credentials[len(key.state.credentials)-1].id)))
+		key.ok(ctap.CmdGetAssertion, assertRequest(allow(key.stored()[len(key.stored())-1].id)))
 	}
 	m := key.manager(pin.Two, ctap.PermissionCredentialManagement, "")
-	m.do(deleteCred, credentialID(key.state.credentials[0].id))
+	m.do(deleteCred, credentialID(key.stored()[0].id))
 	key.ok(ctap.CmdClientPIN, key.changePINRequest(pin.Two, testPIN, "314159"))
 	key.ok(ctap.CmdReset, nil)
-	if len(key.state.credentials) > 0 || key.options()["clientPin"] || key.state.journal.size > compactionFloor {
-		t.Errorf("%d credentials, options %v and a file of %d bytes after a reset", len(key.state.credentials), key.options(), key.state.journal.size)
+	if len(key.stored()) > 0 || key.options()["clientPin"] || key.state.journal.size > compactionFloor {
+		t.Errorf("%d credentials, options %v and a file of %d bytes after a reset", len(key.stored()), key.options(), key.state.journal.size)
 	}
 	key.make(residentKey())
 	if err := key.Close(); err != nil {
 		t.Fatal(err)
 	}
 	key = newKey(t, cfg)
-	if len(key.state.credentials) != 1 || key.options()["clientPin"] || !key.AttestationRoot().Equal(root) {
-		t.Errorf("%d credentials, options %v in the next process, or another attestation root", len(key.state.credentials), key.options())
+	if len(key.stored()) != 1 || key.options()["clientPin"] || !key.AttestationRoot().Equal(root) {
+		t.Errorf("%d credentials, options %v in the next process, or another attestation root", len(key.stored()), key.options())
 	}
 }
 
@@ -501,7 +535,7 @@ func TestRecordsWiped(t *testing.T) {
 	cfg := Config{Path: filepath.Join(t.TempDir(), "key"), PIN: testPIN}.withDefaults()
 	key := newKey(t, cfg)
 	cred := key.make(withToken(ctap.CmdMakeCredential, pin.Two, key.token(pin.Two, permMC, testRPID)), residentKey())
-	rec, err := key.state.credentials[0].record()
+	rec, err := key.stored()[0].record()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -526,7 +560,7 @@ func TestRecordsWiped(t *testing.T) {
 			t.Errorf("a record of kind %d is still there after it was read", key.kind)
 		}
 	}
-	if c := s.locate(cred.id, sha256.Sum256([]byte(testRPID))); c == nil || string(c.user.id) != "ada" || len(s.master) == 0 || len(s.pin.Hash) == 0 {
+	if c, err := s.locate(cred.id, sha256.Sum256([]byte(testRPID))); err != nil || c == nil || string(c.user.id) != "ada" || len(s.master) == 0 || len(s.pin.Hash) == 0 {
 		t.Error("something else was wiped as well")
 	}
 }

@@ -200,7 +200,10 @@ func (a *Authenticator) u2fAuthenticate(op *operation, cmd *commandAPDU) ([]byte
 		return nil, wordRefusal(swWrongLength)
 	}
 	challenge, application := cmd.data[:u2fHashLength], [u2fHashLength]byte(cmd.data[u2fHashLength:])
-	c := a.state.locate(cmd.data[fixed:], application)
+	c, err := a.state.locate(cmd.data[fixed:], application)
+	if err != nil {
+		return nil, err
+	}
 	if c == nil || c.discoverable || c.key.algorithm != cose.ES256 || !c.protect.allows(true, false) {
 		if a.cfg.Faults.has(WrongLengthForHandle) {
 			return nil, wordRefusal(swWrongLength)

@@ -653,6 +653,9 @@ func (a *Authenticator) Close() error {
 	}
 	a.stopUsingToken()
 	a.forgetAssertions()
+	if a.state.journal != nil {
+		a.state.journal.tidy()
+	}
 	if err := errors.Join(a.storageErr, a.state.close()); err != nil {
 		return fmt.Errorf("virtual: %w", err)
 	}
