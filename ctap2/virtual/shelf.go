@@ -182,12 +182,14 @@ func (j *journal) lookup(name []byte) ([]record, error) {
 	for i = max(i-1, 0); i < len(j.shelf.pages) && j.shelf.pages[i].first <= wanted; i++ {
 		entries, err := j.readPage(j.shelf.pages[i])
 		if err != nil {
+			wipe(found)
 			return nil, err
 		}
 		at, _ := slices.BinarySearchFunc(entries, wanted, func(e entry, name shelfName) int { return cmp.Compare(e.name, name) })
 		for ; at < len(entries) && entries[at].name == wanted; at++ {
 			r, err := j.readRecord(entries[at])
 			if err != nil {
+				wipe(found)
 				return nil, err
 			}
 			found = append(found, r)

@@ -52,9 +52,10 @@
 // Keys share nothing, no lock either: hundreds work side by side. One that is
 // idle has no goroutine, and takes some 10 KB of memory. A sign-in takes little
 // longer than its signature, and no longer with ten thousand discoverable
-// credentials than with ten; New, for a key in a file, takes some 2 µs for each.
-// Asking a Person of one's own costs about a third of a signature more, a write
-// to a file what the disk takes. The benchmarks measure it:
+// credentials than with ten. Neither does New, for a key in a file: it reads
+// what changed of late, and credentials when they are asked for. Asking a Person
+// of one's own costs about a third of a signature more, a write to a file what
+// the disk takes. The benchmarks measure it:
 //
 //	go test -run - -bench 'SignIn|Store' ./ctap2/virtual
 //
@@ -549,7 +550,8 @@ type volatile struct {
 
 // New builds the key that cfg describes and plugs it in. With Config.Path it
 // is the one that the file holds. It refuses a Config that contradicts itself,
-// and a file that it cannot read. On Unix, but for AIX, Solaris and illumos, it
+// and a file that it cannot read: but for credentials, which are read when a
+// command needs them, and then may turn out to be damaged. On Unix, but for AIX, Solaris and illumos, it
 // refuses a file that is open already, by this process or another one, with an
 // error that wraps ErrInUse; elsewhere, as on Windows, it cannot tell, and a
 // file that is open twice is damaged.
@@ -632,7 +634,7 @@ func (a *Authenticator) PowerCycle() {
 
 // Close unplugs the key for good and closes its file. A command under way, and
 // every later one, fails with an error for which errors.Is(err, hid.ErrClosed)
-// holds. Close returns what first went wrong in storing the key since New, where
+// holds. Close returns what first went wrong with the file since New, where
 // a command could answer no more than the status OTHER. Closing twice is closing
 // once. A Person may call Close, and so may the status function of Exchange.
 func (a *Authenticator) Close() error {
