@@ -18,7 +18,7 @@ import (
 // and it counts whole or not at all. The batches are in order: the last record
 // for a key holds.
 //
-//	file   = magic (7) version (1) salt (8) start (4) crc (4), batch...
+//	file   = magic (7) version (1) salt (8) start (4) end (4) crc (4), batch...
 //	batch  = length of payload (4) crc (4) payload
 //	payload = record...
 //	record = kind (1) length of key (uvarint) key
@@ -27,17 +27,17 @@ import (
 // Integers are big-endian. The checksums are CRC-32C: the header's covers all
 // before it, a batch's the salt, the length and the payload. The salt is there
 // so that no value, and a value may be a stranger's choice, can contain what
-// passes for a batch. Files of version 1 have no start.
+// passes for a batch. Files of version 1 have neither start nor end.
 //
 // Of one kind there can be thousands of records, of which a process needs a few.
 // Compaction puts these on a shelf: to the front of the file, with an index
-// behind them, and all others behind that, at start. Opening reads from there,
-// and lookup what is wanted of the rest.
+// behind them, and all others behind that, from start to end. Opening reads from
+// there, and lookup what is wanted of the rest.
 //
 // A crash in the middle of an append leaves a batch that is no good with
 // nothing good behind it: it never counted, and opening cuts it off. A bad batch
-// with a good one behind it is another matter, damage, and refused: by opening,
-// or by who first reads what is on the shelf.
+// with a good one behind it, or before end, is another matter, damage, and
+// refused: by opening, or by who first reads what is on the shelf.
 //
 // A journal is not safe for use by several goroutines. One process at a time
 // has it open, where the platform can see to it (a lock on a file beside it).
@@ -87,7 +87,7 @@ const (
 	journalMagic      = "fidokey"
 	journalVersion    = 2
 	journalSaltLength = 8
-	journalHeader     = len(journalMagic) + 1 + journalSaltLength + 4 + 4
+	journalHeader     = len(journalMagic) + 1 + journalSaltLength + 4 + 4 + 4
 	batchHeader       = 8
 
 	// maxBatch is the longest payload. It bounds how far behind a bad batch a
@@ -168,7 +168,7 @@ func (j *journal) open() (map[recordKey][]byte, error) {
 	if j.size < int64(journalHeader) && bytes.HasPrefix([]byte(journalMagic), header[:min(len(header), len(journalMagic))]) {
 		return j.create() // an empty file, or less than a header
 	}
-	_, start, err := j.parseHeader(header)
+	_, start, end, err := j.parseHeader(header)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +177,7 @@ func (j *journal) open() (map[recordKey][]byte, error) {
 		return nil, err
 	}
 	defer clear(data)
-	records, size, err := j.parse(data, start)
+	records, size, err := j.parse(data, start, end)
 	if err != nil {
 		return nil, err
 	}
@@ -224,46 +224,48 @@ func (j *journal) readAt(at, length int64) ([]byte, error) {
 	return nil, err
 }
 
-// parseHeader returns the length of the header, and start.
-func (j *journal) parseHeader(header []byte) (length, start int64, err error) {
+// parseHeader returns the length of the header, start and end.
+func (j *journal) parseHeader(header []byte) (length, start, end int64, err error) {
 	if len(header) < len(journalMagic)+1 || string(header[:len(journalMagic)]) != journalMagic {
-		return 0, 0, damagedAt(0)
+		return 0, 0, 0, damagedAt(0)
 	}
 	length = int64(journalHeader)
 	switch version := header[len(journalMagic)]; version {
 	case 1:
-		length -= 4
+		length -= 8
 	case journalVersion:
 	default:
-		return 0, 0, fmt.Errorf("journal has version %d, which is not known here", version)
+		return 0, 0, 0, fmt.Errorf("journal has version %d, which is not known here", version)
 	}
 	if int64(len(header)) < length {
-		return 0, 0, damagedAt(0)
+		return 0, 0, 0, damagedAt(0)
 	}
 	header, sum := header[:length-4], header[length-4:length]
 	if binary.BigEndian.Uint32(sum) != crc32.Checksum(header, castagnoli) {
-		return 0, 0, damagedAt(0)
+		return 0, 0, 0, damagedAt(0)
 	}
-	rest := header[len(journalMagic)+1+copy(j.salt[:], header[len(journalMagic)+1:]):]
-	if start = length; len(rest) > 0 {
-		start = int64(binary.BigEndian.Uint32(rest))
+	header = header[len(journalMagic)+1:]
+	header = header[copy(j.salt[:], header):]
+	if len(header) == 0 {
+		return length, length, length, nil
 	}
-	if start < length || start > j.size {
-		return 0, 0, damagedAt(0)
+	start, end = int64(binary.BigEndian.Uint32(header)), int64(binary.BigEndian.Uint32(header[4:]))
+	if start < length || end < start || j.size < end {
+		return 0, 0, 0, damagedAt(0)
 	}
-	return length, start, nil
+	return length, start, end, nil
 }
 
 // parse reads the batches in data, which is what the file has at an offset and
 // behind it. It returns their records, nil for those that are deleted, and where
-// the last good batch ends.
-func (j *journal) parse(data []byte, offset int64) (map[recordKey][]byte, int64, error) {
+// the last good batch ends, which is not before end.
+func (j *journal) parse(data []byte, offset, end int64) (map[recordKey][]byte, int64, error) {
 	records := make(map[recordKey][]byte)
 	at := 0
 	for at < len(data) {
 		payload, ok := j.batch(data[at:])
 		if !ok {
-			if j.anyBatch(data[at+1:]) {
+			if offset+int64(at) < end || j.anyBatch(data[at+1:]) {
 				return nil, 0, damagedAt(offset + int64(at))
 			}
 			break
@@ -530,11 +532,11 @@ func (j *journal) reread() (map[recordKey][]byte, error) {
 		return nil, err
 	}
 	defer clear(data)
-	header, _, err := j.parseHeader(data)
+	header, _, end, err := j.parseHeader(data)
 	if err != nil {
 		return nil, err
 	}
-	records, size, err := j.parse(data[header:], header)
+	records, size, err := j.parse(data[header:], header, end)
 	if err == nil && size != j.size {
 		err = damagedAt(size)
 	}
@@ -635,13 +637,14 @@ func (j *journal) writeNew(records map[recordKey][]byte) (_ shelf, err error) {
 			w.add(record{key.kind, []byte(key.key), value})
 		}
 	}
-	header := append([]byte(journalMagic), journalVersion)
-	header = append(header, j.salt[:]...)
-	header = binary.BigEndian.AppendUint32(header, uint32(s.start))
-	header = binary.BigEndian.AppendUint32(header, crc32.Checksum(header, castagnoli))
 	if err := w.flush(); err != nil {
 		return shelf{}, err
 	}
+	header := append([]byte(journalMagic), journalVersion)
+	header = append(header, j.salt[:]...)
+	header = binary.BigEndian.AppendUint32(header, uint32(s.start))
+	header = binary.BigEndian.AppendUint32(header, uint32(w.size))
+	header = binary.BigEndian.AppendUint32(header, crc32.Checksum(header, castagnoli))
 	if _, err := file.WriteAt(header, 0); err != nil {
 		return shelf{}, err
 	}

@@ -236,6 +236,34 @@ func TestJournalDamaged(t *testing.T) {
 	}
 }
 
+// What a compaction has written was on disk before it counted: none of it is
+// taken for an append that was cut short, whatever is behind.
+func TestJournalDamagedCompaction(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	j, _ := mustOpen(t, path)
+	mustPut(t, j, batches[0]...)
+	j.compact()
+	mustClose(t, j)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range data {
+		damaged := bytes.Clone(data)
+		damaged[i] ^= 1
+		writeFile(t, path, damaged)
+		if _, _, err := openJournal(path, shelving{}); err == nil || i != len(journalMagic) && !errors.Is(err, errJournalDamaged) {
+			t.Fatalf("byte %d: %v", i, err)
+		}
+		writeFile(t, path, data[:i])
+		if j, _, err := openJournal(path, shelving{}); i < journalHeader {
+			mustClose(t, j) // of a file without a header nobody knows
+		} else if !errors.Is(err, errJournalDamaged) {
+			t.Fatalf("cut at %d: %v", i, err)
+		}
+	}
+}
+
 // More than an append can leave is not taken for one that was cut short.
 func TestJournalMuchDamaged(t *testing.T) {
 	data, ends, states := sampleJournal(t)
@@ -311,6 +339,9 @@ func handmade(payload []byte) []byte {
 	j := &journal{salt: [journalSaltLength]byte{1, 2, 3}}
 	data := append([]byte(journalMagic), journalVersion)
 	data = append(data, j.salt[:]...)
+	for range 2 { // start and end
+		data = binary.BigEndian.AppendUint32(data, uint32(journalHeader))
+	}
 	data = binary.BigEndian.AppendUint32(data, crc32.Checksum(data, castagnoli))
 	length := binary.BigEndian.AppendUint32(nil, uint32(len(payload)))
 	data = append(data, length...)
