@@ -181,17 +181,23 @@ func (j *journal) open() (map[recordKey][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			wipeAll(records)
+		}
+	}()
 	shelf, err := parseShelf(records[recordKey{kindShelf, ""}], start)
 	if err != nil {
 		return nil, err
 	}
 	if size < j.size {
 		j.size = size
-		if err := errors.Join(j.file.Truncate(size), j.file.Sync()); err != nil {
+		if err = errors.Join(j.file.Truncate(size), j.file.Sync()); err != nil {
 			return nil, fmt.Errorf("journal: %w", err)
 		}
 	}
 	j.begin(shelf)
+	j.shelf.read = make(map[uint32][]entry)
 	for key, value := range records {
 		if key.kind == kindShelf || value == nil && (key.kind != j.many.kind || len(shelf.pages) == 0) {
 			delete(records, key)
@@ -199,6 +205,7 @@ func (j *journal) open() (map[recordKey][]byte, error) {
 		}
 		j.count(record{key.kind, []byte(key.key), value})
 	}
+	j.shelf.read = nil
 	return records, nil
 }
 
@@ -266,16 +273,24 @@ func (j *journal) parse(data []byte, offset, end int64) (map[recordKey][]byte, i
 		payload, ok := j.batch(data[at:])
 		if !ok {
 			if offset+int64(at) < end || j.anyBatch(data[at+1:]) {
+				wipeAll(records)
 				return nil, 0, damagedAt(offset + int64(at))
 			}
 			break
 		}
 		if !apply(records, payload) {
+			wipeAll(records)
 			return nil, 0, damagedAt(offset + int64(at))
 		}
 		at += batchHeader + len(payload)
 	}
 	return records, offset + int64(at), nil
+}
+
+func wipeAll(records map[recordKey][]byte) {
+	for _, value := range records {
+		clear(value)
+	}
 }
 
 func damagedAt(offset int64) error {
@@ -489,12 +504,15 @@ func (j *journal) dead() int64 {
 	return j.size - int64(journalHeader) - j.live
 }
 
-// waste returns how many bytes opening would not read if the file were compacted.
+// waste returns how many bytes opening would not read if the file were compacted,
+// and how many it would be shorter by besides: the news that a record on the shelf
+// is deleted can be much shorter than the record.
 func (j *journal) waste() int64 {
 	if !j.shelves() {
 		return j.dead()
 	}
-	return j.size - j.shelf.start - j.few
+	shelved := j.live - (j.few - j.shelf.directory) // that hold, wherever they are
+	return j.size - j.shelf.start - j.few + max(0, j.shelf.live-shelved)
 }
 
 // compact rewrites the file without what is dead. If it cannot, the file stays as
@@ -505,9 +523,7 @@ func (j *journal) compact() {
 	if err == nil {
 		err = j.rewrite(records)
 	}
-	for _, value := range records {
-		clear(value)
-	}
+	wipeAll(records)
 	j.floor = compactionFloor
 	if err != nil {
 		j.floor += j.waste()
@@ -527,35 +543,45 @@ func (j *journal) reread() (map[recordKey][]byte, error) {
 	if j.broken != nil {
 		return nil, j.broken
 	}
-	data, err := j.readAt(0, j.size)
+	header, err := j.readAt(0, int64(journalHeader))
+	if err != nil {
+		return nil, err
+	}
+	length, _, end, err := j.parseHeader(header)
+	if err != nil {
+		return nil, err
+	}
+	return j.rereadFrom(length, end)
+}
+
+// rereadFrom returns what the file holds at an offset and behind it.
+func (j *journal) rereadFrom(offset, end int64) (map[recordKey][]byte, error) {
+	data, err := j.readAt(offset, j.size-offset)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(data)
-	header, _, end, err := j.parseHeader(data)
-	if err != nil {
-		return nil, err
-	}
-	records, size, err := j.parse(data[header:], header, end)
+	records, size, err := j.parse(data, offset, end)
 	if err == nil && size != j.size {
-		err = damagedAt(size)
+		wipeAll(records)
+		return nil, damagedAt(size)
 	}
 	maps.DeleteFunc(records, func(key recordKey, value []byte) bool { return key.kind == kindShelf || value == nil })
 	return records, err
 }
 
-// replace replaces all records but those of one kind, all or none of them. It
-// needs no room in the file. When it returns without error the change is on disk.
+// replace replaces all records but those of one kind, which must not be that of
+// the shelf: all or none of them. It needs no room in the file. When it returns
+// without error the change is on disk.
 func (j *journal) replace(keep byte, records ...record) error {
-	all, err := j.reread()
+	if j.broken != nil {
+		return j.broken
+	}
+	all, err := j.rereadFrom(j.shelf.start, j.size)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		for _, value := range all {
-			clear(value)
-		}
-	}()
+	defer wipeAll(all)
 	for key, value := range all {
 		if key.kind != keep {
 			clear(value)

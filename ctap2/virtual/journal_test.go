@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -764,45 +765,130 @@ func TestJournalBehindLink(t *testing.T) {
 
 func FuzzJournal(f *testing.F) {
 	good := handmade([]byte{1, 1, 'a', 2, 'b', 1, 1, 'c', 0})
-	f.Add(good[:journalHeader+5], uint8(0))
-	f.Add(append(bytes.Clone(good), good[journalHeader:]...), uint8(0))
-	f.Add(append(bytes.Clone(good), 0, 0, 0, 9, 1), uint8(0))
-	f.Add(good[journalHeader:], uint8(1))
-	f.Add([]byte{1, 1, 'a', 3, 'b', 'c', 2, 0, 0}, uint8(2))
-	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f}, uint8(2))
-	f.Fuzz(func(t *testing.T, data []byte, sealed uint8) {
+	f.Add(good[:journalHeader+5], uint8(0), uint16(0))
+	f.Add(append(bytes.Clone(good), good[journalHeader:]...), uint8(0), uint16(1))
+	f.Add(append(bytes.Clone(good), 0, 0, 0, 9, 1), uint8(0), uint16(2))
+	f.Add(good[journalHeader:], uint8(1), uint16(3))
+	f.Add([]byte{1, 1, 'a', 3, 'b', 'c', 2, 0, 0}, uint8(2), uint16(4))
+	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f}, uint8(2), uint16(5))
+	f.Add([]byte{5, 1, 'a', 4, 'b', '|', 'c', 5, 1, 'b', 2, '|', 5, 0, 1, 5, 1, 'd', 0, 5, 1, 'd', 2, '!'}, uint8(2), uint16(100))
+	f.Add([]byte{5, 1, 'a', 4, 'b', '|', 'c', 5, 1, 'b', 4, 'b', '|', 'd'}, uint8(2), uint16(60))
+	f.Add([]byte{0, 0, 21, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 5, 1, 'a', 0}, uint8(2), uint16(6))
+	f.Add(make([]byte, 2*entryLength), uint8(3), uint16(7))
+	f.Add([]byte("a name..\x00\x00\x00\x1c\x00\x00\x00\x20crc."), uint8(3), uint16(8))
+	f.Fuzz(func(t *testing.T, data []byte, sealed uint8, at uint16) {
+		names := [][]byte{nil}
 		switch sealed {
 		case 1: // a good header, and then that
 			data = append(handmade(nil)[:journalHeader], data...)
 		case 2: // a good batch of that
 			data = handmade(data)
+		case 3: // a shelf whose index is that
+			for name := range slices.Chunk(data, entryLength) {
+				names = append(names, name[:min(len(name), 8)])
+			}
+			data = hostileShelf(nil, data)
 		}
 		path := filepath.Join(t.TempDir(), "key")
 		writeFile(t, path, data)
-		j, state, err := openJournal(path, shelving{})
+		j, state, err := openJournal(path, testShelving())
 		if err != nil {
 			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, data) {
 				t.Fatal("refused, and changed all the same", err)
 			}
 			return
 		}
+		defer func() { j.close() }()
 		held := 0
 		for key, value := range state {
 			held += len(key.key) + len(value)
+			names = append(names, []byte(key.key))
+			if value == nil { // on the shelf, and deleted
+				delete(state, key)
+			}
 		}
 		if held > len(data) {
 			t.Fatalf("%d bytes out of %d", held, len(data))
 		}
-		want := change(state, counter32(1))
+		for _, name := range names {
+			found, err := j.lookup(name)
+			held := 0
+			for _, r := range found {
+				held += recordSize(r)
+				if !bytes.Contains(data, appendRecord(nil, r)) {
+					t.Fatalf("%q finds %v, which is not in the file", name, r)
+				}
+			}
+			if held > len(data) || err != nil && !errors.Is(err, errJournalDamaged) {
+				t.Fatalf("%q finds %d bytes out of %d, %v", name, held, len(data), err)
+			}
+		}
 		mustPut(t, j, counter32(1))
-		if err := j.rewrite(mustReread(t, j)); err != nil {
+		want := change(state, counter32(1))
+		// find looks for all that is, and is on the shelf, by key and by group.
+		find := func(j *journal) (missing, err error) {
+			for key, value := range want {
+				if key.kind != j.many.kind || len(j.shelf.pages) == 0 || j.superseded([]byte(key.key)) {
+					continue
+				}
+				names := [][]byte{[]byte(key.key)}
+				if group, _ := j.many.group(value); group != nil {
+					names = append(names, group)
+				}
+				for _, name := range names {
+					found, lookupErr := j.lookup(name)
+					err = errors.Join(err, lookupErr)
+					if lookupErr == nil && !slices.ContainsFunc(found, func(r record) bool { return string(r.Key) == key.key && bytes.Equal(r.Value, value) }) {
+						missing = fmt.Errorf("%q is not found by %q", key.key, name)
+					}
+				}
+			}
+			return missing, err
+		}
+		all, err := j.reread()
+		if err == nil {
+			expectState(t, all, want)
+			err = j.rewrite(all)
+		}
+		if errors.Is(err, errNoGroup) {
+			return // and so no shelf
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
+		expectShelf := func() {
+			t.Helper()
+			if missing, err := find(j); missing != nil || err != nil {
+				t.Fatal(missing, err)
+			}
+			expectState(t, mustReread(t, j), want)
+		}
+		expectShelf()
 		mustPut(t, j, counter32(2))
+		want = change(want, counter32(2))
 		mustClose(t, j)
-		j, state = mustOpen(t, path)
-		expectState(t, state, change(want, counter32(2)))
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j, _, err = openJournal(path, testShelving())
+		if err != nil {
+			t.Fatal(err)
+		}
+		expectShelf()
 		mustClose(t, j)
+
+		// With one byte that is another, what is found is right all the same.
+		whole[int(at)%len(whole)] ^= byte(at>>8) | 1
+		writeFile(t, path, whole)
+		if j, _, err = openJournal(path, testShelving()); err == nil {
+			if missing, err := find(j); missing != nil || err != nil && !errors.Is(err, errJournalDamaged) {
+				t.Fatal(missing, err)
+			}
+			mustClose(t, j)
+		} else {
+			j = new(journal)
+		}
 	})
 }
 

@@ -25,6 +25,9 @@ type shelf struct {
 	live  int64 // bytes of its records
 	note  []byte
 	pages []page
+	// read has the pages that were read, by where they are, while opening looks
+	// many names up; nil otherwise.
+	read map[uint32][]entry
 	// directory is how long the record is from which the shelf is known.
 	directory int64
 }
@@ -97,8 +100,8 @@ func (w *batchWriter) shelve(records map[recordKey][]byte) (shelf, error) {
 		e := entry{newShelfName(r.Key), uint32(w.add(r)), uint32(len(b)), j.checksum(nil, b)}
 		clear(b)
 		entries = append(entries, e)
-		if group != nil {
-			e.name = newShelfName(group)
+		if name := newShelfName(group); group != nil && name != e.name {
+			e.name = name
 			entries = append(entries, e)
 		}
 		s.live += int64(e.length)
@@ -179,6 +182,7 @@ func (j *journal) lookup(name []byte) ([]record, error) {
 	// with it, and go on in the next.
 	i, _ := slices.BinarySearchFunc(j.shelf.pages, wanted, func(p page, name shelfName) int { return cmp.Compare(p.first, name) })
 	var found []record
+	left := j.shelf.start // no name is of more than all there is
 	for i = max(i-1, 0); i < len(j.shelf.pages) && j.shelf.pages[i].first <= wanted; i++ {
 		entries, err := j.readPage(j.shelf.pages[i])
 		if err != nil {
@@ -188,6 +192,10 @@ func (j *journal) lookup(name []byte) ([]record, error) {
 		at, _ := slices.BinarySearchFunc(entries, wanted, func(e entry, name shelfName) int { return cmp.Compare(e.name, name) })
 		for ; at < len(entries) && entries[at].name == wanted; at++ {
 			r, err := j.readRecord(entries[at])
+			if left -= int64(entries[at].length); left < 0 && err == nil {
+				clear(r.Value)
+				err = damagedAt(int64(j.shelf.pages[i].at))
+			}
 			if err != nil {
 				wipe(found)
 				return nil, err
@@ -199,6 +207,9 @@ func (j *journal) lookup(name []byte) ([]record, error) {
 }
 
 func (j *journal) readPage(p page) ([]entry, error) {
+	if entries := j.shelf.read[p.at]; entries != nil {
+		return entries, nil
+	}
 	at := int64(p.at)
 	data, err := j.readAt(at, min(maxPage, j.shelf.start-at))
 	if err != nil {
@@ -218,6 +229,9 @@ func (j *journal) readPage(p page) ([]entry, error) {
 			shelfName(binary.BigEndian.Uint64(b)), binary.BigEndian.Uint32(b[8:]),
 			binary.BigEndian.Uint32(b[12:]), binary.BigEndian.Uint32(b[16:]),
 		})
+	}
+	if j.shelf.read != nil {
+		j.shelf.read[p.at] = entries
 	}
 	return entries, nil
 }

@@ -98,11 +98,7 @@ func openState(cfg *Config) (*state, error) {
 
 // load reads what a file holds, which it wipes, and gives a new key what it needs.
 func (s *state) load(cfg *Config, live map[recordKey][]byte) error {
-	defer func() {
-		for _, value := range live {
-			clear(value)
-		}
-	}()
+	defer wipeAll(live)
 	s.factory = factorySettings(cfg)
 	s.settings = s.factory
 	s.kept = newStore()

@@ -79,9 +79,22 @@ func (s *state) loadCredentials(live map[recordKey][]byte) error {
 			return fmt.Errorf("note on credentials: %w", err)
 		}
 	}
+	newest := s.kept.tally.Created // on the shelf
 	var found []*credential
 	for key, value := range live {
 		if key.kind != kindCredential {
+			continue
+		}
+		var c *credential
+		if value != nil {
+			var err error
+			if c, err = parseCredentialRecord([]byte(key.key), value); err != nil {
+				return fmt.Errorf("credential: %w", err)
+			}
+			s.count(c, 1)
+			found = append(found, c)
+		}
+		if c != nil && c.created > newest {
 			continue
 		}
 		old, err := s.shelved([]byte(key.key), func(id []byte) bool { return string(id) == key.key })
@@ -91,15 +104,6 @@ func (s *state) loadCredentials(live map[recordKey][]byte) error {
 		for _, c := range old {
 			s.count(c, -1)
 		}
-		if value == nil {
-			continue
-		}
-		c, err := parseCredentialRecord([]byte(key.key), value)
-		if err != nil {
-			return fmt.Errorf("credential: %w", err)
-		}
-		s.count(c, 1)
-		found = append(found, c)
 	}
 	// They come in no order, and one by one they would be put in place slowly.
 	slices.SortFunc(found, byCreation)
@@ -177,7 +181,7 @@ func (s *state) discoverable() ([]*credential, error) {
 	if err := s.loadAll(); err != nil {
 		return nil, err
 	}
-	all := make([]*credential, 0, s.kept.tally.Discoverable)
+	var all []*credential
 	for _, of := range s.kept.byRP {
 		all = append(all, of...)
 	}
@@ -194,11 +198,7 @@ func (s *state) loadAll() error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		for _, value := range live {
-			clear(value)
-		}
-	}()
+	defer wipeAll(live)
 	var found []*credential
 	for key, value := range live {
 		if key.kind != kindCredential || s.kept.byID[key.key] != nil {
