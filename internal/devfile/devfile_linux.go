@@ -6,18 +6,19 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
-// A File is an [os.File] whose Read costs half the processor time. The os.File
-// tells the runtime of each system call, as it must of one that may take long,
-// and so wakes the runtime's monitor thread each time that the program was idle.
-// A read that does not block needs no watch.
+// A File reads and writes the device node of an [os.File], for half the processor
+// time. The os.File's Read tells the runtime of each system call, as it must of
+// one that may take long, and so wakes the runtime's monitor thread each time that
+// the program was idle. A read that does not block needs no watch.
 //
 // The race detector does not see what Read does: that a report was written and
 // then read orders nothing, in its eyes, when both happen in one program.
 type File struct {
-	*os.File
+	file *os.File
 	conn syscall.RawConn
 	try  func(fd uintptr) bool // f.read, made once
 
@@ -34,7 +35,7 @@ func New(f *os.File) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	file := &File{File: f, conn: conn}
+	file := &File{file: f, conn: conn}
 	file.try = file.read
 	return file, nil
 }
@@ -52,12 +53,21 @@ func (f *File) Read(p []byte) (int, error) {
 	case err != nil:
 		return 0, err
 	case f.errno != 0:
-		return 0, &os.PathError{Op: "read", Path: f.Name(), Err: f.errno}
+		return 0, &os.PathError{Op: "read", Path: f.file.Name(), Err: f.errno}
 	case f.n == 0:
 		return 0, io.EOF
 	}
 	return f.n, nil
 }
+
+// Write is os.File's. It has no deadline: a write to a device node blocks.
+func (f *File) Write(p []byte) (int, error) { return f.file.Write(p) }
+
+// SetReadDeadline is os.File's.
+func (f *File) SetReadDeadline(t time.Time) error { return f.file.SetReadDeadline(t) }
+
+// Close is os.File's.
+func (f *File) Close() error { return f.file.Close() }
 
 // read reports whether it has read, or failed to: anything but that there is
 // nothing yet.
