@@ -49,6 +49,7 @@ type Authenticator struct {
 	turn  chan struct{} // holds one value while a ceremony runs
 	info  atomic.Pointer[Info]
 	stale atomic.Bool // info must be fetched before it is used again
+	noPIN atomic.Bool // the key has said that it takes no PIN
 	moved atomic.Bool // what info says of the credential store is no longer true
 
 	life  context.Context // ends with Close
@@ -85,12 +86,15 @@ func WithPINUVAuthProtocol(p pin.Protocol) Option {
 
 // Open asks the authenticator behind t for its Info and returns it ready for
 // use. From then on t belongs to the Authenticator, which closes it; if Open
-// fails, t stays the caller's.
+// fails, t stays the caller's. A nil t is an ErrInvalidRequest.
 //
 // A key that speaks CTAP1/U2F alone is opened all the same if t is a
 // [Messenger]. Otherwise, or with WithoutU2F, it is refused with an error that
 // wraps ErrUnsupported.
 func Open(ctx context.Context, t Transport, options ...Option) (*Authenticator, error) {
+	if t == nil {
+		return nil, invalid("no Transport")
+	}
 	a := &Authenticator{transport: t, turn: make(chan struct{}, 1)}
 	a.life, a.close = context.WithCancelCause(context.Background())
 	for _, o := range options {
@@ -299,7 +303,7 @@ func (c *ceremony) keepalive(status byte) {
 			c.waiting = true
 			if i.Touch != nil {
 				long := c.touch == TouchReset && c.info.LongTouchForReset
-				i.Touch(TouchRequest{For: c.touch, RPID: c.rpID, Long: long})
+				i.Touch(TouchRequest{Authenticator: c.a, For: c.touch, RPID: c.rpID, Long: long})
 			}
 		}
 	case ctap.KeepaliveProcessing:

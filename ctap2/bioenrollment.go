@@ -69,9 +69,10 @@ type RemoveEnrollmentRequest struct {
 
 // SampleFeedback is what became of one sample.
 type SampleFeedback struct {
-	TemplateID []byte // of the finger that is being enrolled
-	Status     SampleStatus
-	Remaining  int // good samples that are still needed
+	Authenticator *Authenticator // the key that took it
+	TemplateID    []byte         // of the finger that is being enrolled
+	Status        SampleStatus
+	Remaining     int // good samples that are still needed
 }
 
 // A SampleStatus says whether a sample was good, or what was wrong with it
@@ -184,6 +185,8 @@ func (a *Authenticator) GetFingerprintSensorInfo(ctx context.Context) (*Fingerpr
 // lacks the command, ErrNotSetUp if it has no PIN yet, and what Token returns.
 func (a *Authenticator) EnrollFingerprint(ctx context.Context, r *EnrollFingerprintRequest) (*Fingerprint, error) {
 	switch {
+	case r == nil:
+		return nil, invalid("no EnrollFingerprintRequest")
 	case r.Timeout < 0 || r.Timeout > math.MaxUint32*time.Millisecond:
 		return nil, invalid("Timeout %v", r.Timeout)
 	case !utf8.ValidString(r.FriendlyName):
@@ -244,33 +247,48 @@ func (a *Authenticator) EnumerateEnrollments(ctx context.Context, token *Token) 
 	return list, err
 }
 
-// SetFriendlyName names a finger (§6.7.7). If the key does not know it the error
-// wraps ErrInvalidOption; ErrInvalidLength, if the name is too long for it.
+// SetFriendlyName names a finger (§6.7.7); an empty name takes the old one away.
+// If the key does not know the finger the error wraps ErrInvalidOption;
+// ErrInvalidLength, if the name is too long for it.
 func (a *Authenticator) SetFriendlyName(ctx context.Context, r *SetFriendlyNameRequest) error {
 	switch {
+	case r == nil:
+		return invalid("no SetFriendlyNameRequest")
 	case len(r.TemplateID) == 0:
 		return invalid("no TemplateID")
 	case !utf8.ValidString(r.FriendlyName):
 		return invalid("FriendlyName is not UTF-8")
 	}
 	return a.manageFingerprints(ctx, r.Token, func(c *ceremony, command byte, t *Token) error {
-		_, err := c.bioSubcommand(command, ctap.BioSetFriendlyName,
-			&bioSubcommandParameters{TemplateID: r.TemplateID, FriendlyName: &r.FriendlyName}, t)
-		return err
+		return c.setFriendlyName(command, r.TemplateID, r.FriendlyName, t)
 	})
 }
+
+func (c *ceremony) setFriendlyName(command byte, templateID []byte, name string, t *Token) error {
+	_, err := c.bioSubcommand(command, ctap.BioSetFriendlyName,
+		&bioSubcommandParameters{TemplateID: templateID, FriendlyName: &name}, t)
+	err = meaning(err, ErrInvalidLength, "the name of %d bytes is too long for the key", len(name))
+	return meaning(err, ErrInvalidOption, unknownFingerprint)
+}
+
+// unknownFingerprint is what INVALID_OPTION means of a templateId (§6.7.7,
+// §6.7.8).
+const unknownFingerprint = "the key does not know this fingerprint"
 
 // RemoveEnrollment makes the key forget a finger (§6.7.8). If it does not know
 // it the error wraps ErrInvalidOption.
 func (a *Authenticator) RemoveEnrollment(ctx context.Context, r *RemoveEnrollmentRequest) error {
-	if len(r.TemplateID) == 0 {
+	switch {
+	case r == nil:
+		return invalid("no RemoveEnrollmentRequest")
+	case len(r.TemplateID) == 0:
 		return invalid("no TemplateID")
 	}
 	return a.manageFingerprints(ctx, r.Token, func(c *ceremony, command byte, t *Token) error {
 		a.stale.Store(true) // what the Info says of uv and bioEnroll
 		_, err := c.bioSubcommand(command, ctap.BioRemoveEnrollment,
 			&bioSubcommandParameters{TemplateID: r.TemplateID}, t)
-		return err
+		return meaning(err, ErrInvalidOption, unknownFingerprint)
 	})
 }
 
@@ -353,11 +371,7 @@ func (e *enrollment) finish(name string) (*Fingerprint, error) {
 // name names the finger, and once more under another token if the key has ended
 // the enrollment's with it.
 func (e *enrollment) name(name string) error {
-	set := func(t *Token) error {
-		_, err := e.c.bioSubcommand(e.command, ctap.BioSetFriendlyName,
-			&bioSubcommandParameters{TemplateID: e.templateID, FriendlyName: &name}, t)
-		return err
-	}
+	set := func(t *Token) error { return e.c.setFriendlyName(e.command, e.templateID, name, t) }
 	err := set(e.token)
 	if e.held || !errors.Is(err, ErrPINAuthInvalid) {
 		return err
@@ -426,7 +440,7 @@ func (e *enrollment) capture(subcommand byte) error {
 	}
 	e.last, e.remaining = *reply.lastStatus, *reply.remaining
 	if sample := e.c.a.interaction.Sample; sample != nil {
-		sample(SampleFeedback{TemplateID: e.templateID, Status: e.last, Remaining: e.remaining})
+		sample(SampleFeedback{Authenticator: e.c.a, TemplateID: e.templateID, Status: e.last, Remaining: e.remaining})
 	}
 	return nil
 }

@@ -234,7 +234,7 @@ func TestEnrollFingerprint(t *testing.T) {
 			t.Fatalf("heard of %d samples: %v", len(heard), heard)
 		}
 		for i, f := range heard {
-			if text := fmt.Sprint(f.Remaining, " ", f.Status); !strings.HasPrefix(text, want[i]) || !bytes.Equal(f.TemplateID, templateID) {
+			if text := fmt.Sprint(f.Remaining, " ", f.Status); !strings.HasPrefix(text, want[i]) || !bytes.Equal(f.TemplateID, templateID) || f.Authenticator != key {
 				t.Errorf("sample %d: %q, want %q", i, text, want[i])
 			}
 		}
@@ -476,6 +476,21 @@ func TestEnrollFingerprintRefused(t *testing.T) {
 	s.issuer.expect()
 }
 
+// Whoever sets a key up is told what comes first.
+func TestEnrollFingerprintWithoutPIN(t *testing.T) {
+	d := sit(t, virtual.Config{BuiltInUV: virtual.UVNotConfigured}, benchPIN)
+	_, err := d.EnrollFingerprint(t.Context(), new(ctap2.EnrollFingerprintRequest))
+	if !errors.Is(err, ctap2.ErrNotSetUp) || !strings.HasSuffix(err.Error(), ": set a PIN first") {
+		t.Error(err)
+	}
+	d = sit(t, virtual.Config{PIN: benchPIN, NoMCGAPermissionsWithClientPIN: true}, benchPIN)
+	request := registration()
+	request.UserVerification = ctap2.Required
+	if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrNotSetUp) || strings.Contains(err.Error(), "PIN") {
+		t.Errorf("a PIN is set, and would not do: %v", err)
+	}
+}
+
 // A key that cannot be asked what to do with a finger is not asked.
 func TestBioEnrollmentUnsupported(t *testing.T) {
 	c := newCanned(t, basicInfo())
@@ -544,7 +559,8 @@ func TestManageFingerprints(t *testing.T) {
 			t.Error(err)
 		}
 		s.replies[ctap.BioRemoveEnrollment] = []byte{byte(ctap2.ErrInvalidOption)}
-		if err := key.RemoveEnrollment(ctx, &ctap2.RemoveEnrollmentRequest{TemplateID: templateID}); !errors.Is(err, ctap2.ErrInvalidOption) {
+		err = key.RemoveEnrollment(ctx, &ctap2.RemoveEnrollmentRequest{TemplateID: templateID})
+		if !errors.Is(err, ctap2.ErrInvalidOption) || !strings.Contains(err.Error(), "removeEnrollment: the key does not know this fingerprint (INVALID_OPTION)") {
 			t.Errorf("one that is not there: %v", err)
 		}
 		if !bytes.Equal(s.params[0], raw(t, "a1 01 43070809")) {
@@ -554,6 +570,19 @@ func TestManageFingerprints(t *testing.T) {
 			t.Errorf("the Info was fetched %d times after a finger was removed", n)
 		}
 		s.expectSent(6, 6)
+
+		for status, text := range map[ctap2.Status]string{
+			ctap2.ErrInvalidOption: "setFriendlyName: the key does not know this fingerprint (INVALID_OPTION)",
+			ctap2.ErrInvalidLength: "setFriendlyName: the name of 4 bytes is too long for the key (INVALID_LENGTH)",
+			ctap2.ErrOther:         "setFriendlyName: OTHER: ",
+		} {
+			s.replies[ctap.BioSetFriendlyName] = []byte{byte(status)}
+			err := key.SetFriendlyName(ctx, &ctap2.SetFriendlyNameRequest{TemplateID: templateID, FriendlyName: "left"})
+			if !errors.Is(err, status) || !strings.Contains(err.Error(), text) {
+				t.Errorf("%v, want %q", err, text)
+			}
+			s.expectSent(5)
+		}
 
 		for name, err := range map[string]error{
 			"no ID to name":   key.SetFriendlyName(ctx, &ctap2.SetFriendlyNameRequest{FriendlyName: "x"}),

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tapstone/fido/cose"
@@ -35,7 +36,8 @@ type desk struct {
 	asked   []ctap2.PINRequest
 	touches []ctap2.TouchRequest
 	samples []ctap2.SampleFeedback
-	ended   int // TouchDone
+	ended   int  // TouchDone
+	looks   bool // the person looks how many tries are left
 }
 
 // Exchange counts what goes over the wire.
@@ -130,6 +132,11 @@ func (d *desk) replug() {
 
 func (d *desk) enter(_ context.Context, r ctap2.PINRequest) (pin.Secret, error) {
 	d.asked = append(d.asked, r)
+	if d.looks {
+		if _, err := r.Retries(); err != nil {
+			d.t.Error(err)
+		}
+	}
 	if len(d.pins) == 0 {
 		return pin.Secret{}, errors.New("nothing more to enter")
 	}
@@ -266,7 +273,8 @@ func TestRegisterAndSignIn(t *testing.T) {
 	if string(accounts[0].User.ID) != "\x01\x02\x03" || accounts[0].User.Name != "" {
 		t.Errorf("user %+v: a name without verification", accounts[0].User)
 	}
-	if want := []ctap2.TouchRequest{{For: ctap2.TouchPresence, RPID: "example.com"}, {For: ctap2.TouchPresence, RPID: "example.com"}}; !slices.Equal(d.touches, want) || d.ended != 2 {
+	touch := ctap2.TouchRequest{Authenticator: d.Authenticator, For: ctap2.TouchPresence, RPID: "example.com"}
+	if want := []ctap2.TouchRequest{touch, touch}; !slices.Equal(d.touches, want) || d.ended != 2 {
 		t.Errorf("touches %v, %d ended", d.touches, d.ended)
 	}
 	object, err := credential.AttestationObject()
@@ -411,10 +419,56 @@ func TestPIN(t *testing.T) {
 		if len(d.asked) != 2 {
 			t.Errorf("asked %d times after Forget", len(d.asked))
 		}
-		if err := d.SetPIN(ctx, pin.FromString("1234")); !errors.Is(err, ctap2.ErrPINAuthInvalid) && !errors.Is(err, ctap2.ErrNotAllowed) {
+		d.sent()
+		if err := d.SetPIN(ctx, pin.FromString("4321")); !errors.Is(err, ctap2.ErrPINAuthInvalid) || !strings.Contains(err.Error(), "setPIN: a PIN is set already: use ChangePIN") {
 			t.Errorf("set where one is set: %v", err)
 		}
+		d.expect("04") // is that still so?
+		d.signIn()
+		if len(d.asked) != 2 {
+			t.Errorf("asked %d times: a PIN that was not changed is forgotten", len(d.asked))
+		}
 	})
+}
+
+// Another program has reset the key since: what the Info said of its PIN is not
+// held against the caller.
+func TestSetPINAfterAnotherProgramsReset(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: "271828", ResetWindow: -1})
+	other := &desk{t: t, soft: d.soft, usb: d.usb}
+	other.open()
+	defer other.Close()
+	if err := other.Reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.SetPIN(t.Context(), pin.FromString("314159")); err != nil {
+		t.Error(err)
+	}
+	d.expect("04", "06.02", "06.03")
+}
+
+// A PIN that breaks a rule of length: which one it is, and what it takes.
+func TestPINLengthTexts(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: "271828", MinPINLength: 6}, "12")
+	_, asked := d.MakeCredential(t.Context(), func() *ctap2.MakeCredentialRequest {
+		r := registration()
+		r.ResidentKey = true
+		return r
+	}())
+	none := sit(t, virtual.Config{MinPINLength: 6})
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{d.ChangePIN(t.Context(), pin.FromString("12"), pin.FromString("314159")), "ctap2: current PIN: pin: PIN is too short: at least 4 characters"},
+		{d.ChangePIN(t.Context(), pin.FromString("271828"), pin.FromString("12345")), "ctap2: new PIN: pin: PIN is too short: at least 6 characters"},
+		{none.SetPIN(t.Context(), pin.FromString("12345")), "ctap2: new PIN: pin: PIN is too short: at least 6 characters"},
+		{asked, "ctap2: PIN prompt: pin: PIN is too short: at least 4 characters"},
+	} {
+		if !errors.Is(tt.err, pin.ErrTooShort) || tt.err.Error() != tt.want {
+			t.Errorf("%v, want %q", tt.err, tt.want)
+		}
+	}
 }
 
 // Quirk 34: wrong PINs, with the tries left; what unblocks the key is said.
@@ -491,6 +545,89 @@ func TestQuirk34WrongPIN(t *testing.T) {
 	})
 }
 
+// A PIN that the key has said is blocked is not asked for, nor sent, until the
+// key says otherwise.
+func TestBlockedPINIsNotAskedFor(t *testing.T) {
+	each(t, func(t *testing.T, config virtual.Config) {
+		config.PIN, config.ResetWindow = "271828", -1
+		d := sit(t, config, "0000", "1111", "2222", "271828")
+		request := signIn()
+		request.UserVerification = ctap2.Required
+		refused := func(want error, retries int, asked int, sent ...string) {
+			t.Helper()
+			d.asked = nil
+			d.sent()
+			_, err := d.GetAssertion(t.Context(), request)
+			var e *ctap2.PINError
+			if !errors.As(err, &e) || !errors.Is(err, want) || e.Retries != retries || len(d.asked) != asked {
+				t.Errorf("%v (%+v) after %d questions, want %v", err, e, len(d.asked), want)
+			}
+			d.expect(sent...)
+		}
+		refused(ctap2.ErrPINAuthBlocked, 5, 3, "06.02", "06.09", "06.01", "06.02", "06.09", "06.01", "06.02", "06.09", "06.01")
+		refused(ctap2.ErrPINAuthBlocked, 5, 0, "06.01")
+		d.soft.PowerCycle()
+		d.register(resident) // it is good again, and so is the PIN
+
+		// Another program has blocked it, which a prompt finds that looks, and
+		// which the PIN that it returns all the same does not change.
+		d.Forget()
+		other := &desk{t: t, soft: d.soft, usb: d.usb}
+		other.open()
+		defer other.Close()
+		for range 8 {
+			if err := other.ChangePIN(t.Context(), pin.FromString("9999"), pin.FromString("314159")); errors.Is(err, ctap2.ErrPINAuthBlocked) {
+				d.soft.PowerCycle()
+			} else if errors.Is(err, ctap2.ErrPINBlocked) {
+				break
+			}
+		}
+		if left, err := other.PINRetries(t.Context()); err != nil || left.Retries != 0 {
+			t.Fatalf("%+v, %v", left, err)
+		}
+		d.looks = true
+		refused(ctap2.ErrPINBlocked, 0, 1, "06.01")
+		refused(ctap2.ErrPINBlocked, 0, 0, "06.01")
+
+		if err := other.Reset(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.SetPIN(t.Context(), pin.FromString("314159")); err != nil {
+			t.Fatal(err)
+		}
+		d.pins = []string{"314159"}
+		if _, err := d.GetAssertion(t.Context(), request); !errors.Is(err, ctap2.ErrNoCredentials) {
+			t.Errorf("after a reset: %v", err)
+		}
+	})
+}
+
+// Where several keys share an Interaction, each request says whose it is.
+func TestSharedInteraction(t *testing.T) {
+	var asked, touched []*ctap2.Authenticator
+	shared := ctap2.WithInteraction(ctap2.Interaction{
+		PIN: func(_ context.Context, r ctap2.PINRequest) (pin.Secret, error) {
+			asked = append(asked, r.Authenticator)
+			return pin.FromString("271828"), nil
+		},
+		Touch: func(r ctap2.TouchRequest) { touched = append(touched, r.Authenticator) },
+	})
+	var keys []*ctap2.Authenticator
+	for range 2 {
+		keys = append(keys, open(t, sit(t, virtual.Config{PIN: "271828"}).Transport(), shared))
+	}
+	request := registration()
+	request.UserVerification = ctap2.Required
+	for _, key := range keys {
+		if _, err := key.MakeCredential(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !slices.Equal(asked, keys) || !slices.Equal(touched, keys) {
+		t.Errorf("asked %v, touched %v, of %v", asked, touched, keys)
+	}
+}
+
 func TestPINPrompt(t *testing.T) {
 	d := sit(t, virtual.Config{PIN: "271828"})
 	if _, err := d.MakeCredential(t.Context(), registration()); err != nil {
@@ -517,6 +654,35 @@ func TestPINPrompt(t *testing.T) {
 	asked := d.asked[len(d.asked)-1]
 	if asked.Retries == nil {
 		t.Error("no way to show the tries left")
+	}
+}
+
+// Which secret Preferred yields turns with what is set up on the key: what is
+// locked with it without a PIN cannot be opened with one.
+func TestHMACSecretPreferred(t *testing.T) {
+	d := sit(t, virtual.Config{})
+	credential := d.register(with(ctap2.HMACSecret()))
+	secret := func(v ctap2.UserVerification) pin.Secret {
+		t.Helper()
+		a := d.signIn(allow(credential.ID), gaUV(v), gaWith(ctap2.HMACSecret(make([]byte, 32))))
+		o, err := ctap2.Output[*ctap2.HMACSecretOutput](a[0].Extensions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o.Output1
+	}
+	before := secret(ctap2.Preferred)
+	request := signIn()
+	request.UserVerification = ctap2.Required
+	request.Extensions = []ctap2.Extension{ctap2.HMACSecret(make([]byte, 32))}
+	if _, err := d.GetAssertion(t.Context(), request); !errors.Is(err, ctap2.ErrNotSetUp) {
+		t.Errorf("required, before there is a PIN: %v", err)
+	}
+	if err := d.SetPIN(t.Context(), pin.FromString("271828")); err != nil {
+		t.Fatal(err)
+	}
+	if secret(ctap2.Preferred).Equal(before) || !secret(ctap2.Required).Equal(secret(ctap2.Preferred)) || !secret(ctap2.Discouraged).Equal(before) {
+		t.Error("the doc of HMACSecret says otherwise")
 	}
 }
 
@@ -788,6 +954,48 @@ func TestRequestsThatCannotBeSent(t *testing.T) {
 		}
 	}
 	d.expect()
+}
+
+// What is missing altogether is refused as well, and does not panic.
+func TestNilArguments(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: "271828"}, "271828")
+	ctx := t.Context()
+	register, assert := registration(), signIn()
+	register.Extensions, assert.Extensions = []ctap2.Extension{nil}, []ctap2.Extension{nil}
+	credential := d.register(resident)
+	signed := d.signIn()[0]
+	d.sent()
+	for name, err := range map[string]error{
+		"Open":                      second(ctap2.Open(ctx, nil)),
+		"MakeCredential":            second(d.MakeCredential(ctx, nil)),
+		"MakeCredential, extension": second(d.MakeCredential(ctx, register)),
+		"GetAssertion":              second(d.GetAssertion(ctx, nil)),
+		"GetAssertion, extension":   second(d.GetAssertion(ctx, assert)),
+		"Token":                     second(d.Token(ctx, nil)),
+		"EnrollFingerprint":         second(d.EnrollFingerprint(ctx, nil)),
+		"SetFriendlyName":           d.SetFriendlyName(ctx, nil),
+		"RemoveEnrollment":          d.RemoveEnrollment(ctx, nil),
+		"DeleteCredential":          d.DeleteCredential(ctx, nil),
+		"UpdateUserInformation":     d.UpdateUserInformation(ctx, nil),
+		"GetLargeBlob":              second(d.GetLargeBlob(ctx, nil)),
+		"PutLargeBlob":              d.PutLargeBlob(ctx, nil),
+		"DeleteLargeBlob":           d.DeleteLargeBlob(ctx, nil),
+		"WriteLargeBlobArray":       d.WriteLargeBlobArray(ctx, nil),
+		"SetMinPINLength":           d.SetMinPINLength(ctx, nil),
+		"VendorPrototype":           second(d.VendorPrototype(ctx, nil)),
+		"Verify, no AuthData":       new(ctap2.Assertion).Verify(credential.PublicKey, clientDataHash[:]),
+		"Verify, no key":            signed.Verify(nil, clientDataHash[:]),
+		"AttestationObject":         second(new(ctap2.Credential).AttestationObject()),
+	} {
+		if !errors.Is(err, ctap2.ErrInvalidRequest) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, sent := range d.sent() {
+		if sent == "01" || sent == "02" {
+			t.Errorf("sent %s", sent)
+		}
+	}
 }
 
 // Quirk 10: what the key says it takes is the limit of a command, 1024 bytes

@@ -80,6 +80,21 @@ type PINRetries struct {
 	PowerCycle bool
 }
 
+// refused is the error that a PIN ends in while the key takes none, and nil
+// while it does.
+func (r PINRetries) refused() error {
+	status := ErrPINAuthBlocked
+	switch {
+	case r.Retries == 0:
+		status = ErrPINBlocked
+	case !r.PowerCycle:
+		return nil
+	}
+	return &PINError{Retries: r.Retries, PowerCycle: r.PowerCycle, err: &Error{
+		Command: ctap.CmdClientPIN, Subcommand: ctap.PINGetRetries, Status: status,
+	}}
+}
+
 // PINRetries asks how many tries are left for the PIN (§6.5.5.2).
 func (a *Authenticator) PINRetries(ctx context.Context) (PINRetries, error) {
 	c, err := a.beginInformed(ctx)
@@ -159,12 +174,26 @@ func (c *ceremony) sharedSecret() (*pin.SharedSecret, *cose.Key, error) {
 // UTF-8; it is normalized, and refused, before anything is sent, with the
 // errors of package pin if it breaks the key's rules of length. It stays the
 // caller's, to be wiped.
+//
+// Where a PIN is set already the error wraps ErrPINAuthInvalid, as keys answer
+// then: ChangePIN replaces it.
 func (a *Authenticator) SetPIN(ctx context.Context, newPIN pin.Secret) error {
 	c, err := a.beginInformed(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.end()
+	if c.info.optionOn(OptionClientPIN) && !c.fresh { // another program may have reset the key
+		if _, err := c.fetchInfo(); err != nil {
+			return err
+		}
+	}
+	if c.info.optionOn(OptionClientPIN) {
+		return &Error{
+			Command: ctap.CmdClientPIN, Subcommand: ctap.PINSetPIN, Status: ErrPINAuthInvalid,
+			detail: "a PIN is set already: use ChangePIN",
+		}
+	}
 	padded, hash, err := c.preparePIN(newPIN)
 	if err != nil {
 		return err
@@ -181,8 +210,8 @@ func (a *Authenticator) SetPIN(ctx context.Context, newPIN pin.Secret) error {
 
 // ChangePIN replaces the PIN (§6.5.5.6). Both PINs are UTF-8 and stay the
 // caller's. A wrong current PIN is a [*PINError]; a new PIN that breaks the
-// rules of length is refused, before anything is sent, with the errors of
-// package pin.
+// rules of length, or a current one that no key takes, is refused, before
+// anything is sent, with the errors of package pin.
 func (a *Authenticator) ChangePIN(ctx context.Context, currentPIN, newPIN pin.Secret) error {
 	c, err := a.beginInformed(ctx)
 	if err != nil {
@@ -197,7 +226,7 @@ func (a *Authenticator) ChangePIN(ctx context.Context, currentPIN, newPIN pin.Se
 	current, err := hashPIN(currentPIN)
 	if err != nil {
 		hash.Wipe()
-		return err
+		return fmt.Errorf("ctap2: current PIN: %w", err)
 	}
 	defer current.Wipe()
 	c.changing()
@@ -239,12 +268,12 @@ func (c *ceremony) setPIN(subcommand byte, padded, currentHash pin.Secret) error
 // preparePIN returns a new PIN padded, and its hash.
 func (c *ceremony) preparePIN(newPIN pin.Secret) (padded, hash pin.Secret, err error) {
 	normal, err := pin.Normalize(newPIN)
-	if err != nil {
-		return pin.Secret{}, pin.Secret{}, err
+	if err == nil {
+		defer normal.Wipe()
+		err = pin.Check(normal, c.info.MinPINLength, c.info.MaxPINLength)
 	}
-	defer normal.Wipe()
-	if err := pin.Check(normal, c.info.MinPINLength, c.info.MaxPINLength); err != nil {
-		return pin.Secret{}, pin.Secret{}, err
+	if err != nil {
+		return pin.Secret{}, pin.Secret{}, fmt.Errorf("ctap2: new PIN: %w", err)
 	}
 	padded, err = pin.Pad(normal)
 	return padded, pin.Hash(normal), err
@@ -311,5 +340,6 @@ func (c *ceremony) pinError(err error) error {
 	} else if left, err := c.pinRetries(); err == nil {
 		e.Retries, e.PowerCycle = left.Retries, e.PowerCycle || left.PowerCycle
 	}
+	c.a.noPIN.Store(e.Retries == 0 || e.PowerCycle)
 	return e
 }

@@ -73,7 +73,10 @@ func (a *Authenticator) ToggleAlwaysUV(ctx context.Context, token *Token) error 
 // It refuses a negative length, and one that is more than 63, with
 // ErrInvalidRequest.
 func (a *Authenticator) SetMinPINLength(ctx context.Context, r *SetMinPINLengthRequest) error {
-	if r.NewMinPINLength < 0 || r.NewMinPINLength > ctap.PINMaxBytes {
+	switch {
+	case r == nil:
+		return invalid("no SetMinPINLengthRequest")
+	case r.NewMinPINLength < 0 || r.NewMinPINLength > ctap.PINMaxBytes:
 		return invalid("NewMinPINLength %d", r.NewMinPINLength)
 	}
 	return a.configure(ctx, ctap.ConfigSetMinPINLength, &setMinPINLengthParameters{
@@ -96,6 +99,9 @@ func (a *Authenticator) EnableLongTouchForReset(ctx context.Context, token *Toke
 // key 1, which is the command's, are refused with ErrInvalidRequest.
 func (a *Authenticator) VendorPrototype(ctx context.Context, r *VendorPrototypeRequest) ([]byte, error) {
 	const vendorCommandID = 1
+	if r == nil {
+		return nil, invalid("no VendorPrototypeRequest")
+	}
 	p := map[uint64]any{vendorCommandID: r.CommandID}
 	for key, value := range r.Parameters {
 		if key <= vendorCommandID {

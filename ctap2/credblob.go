@@ -12,9 +12,9 @@ type CredBlobOutput []byte
 
 type credBlob struct{ blob []byte }
 
-// CredBlob is the extension credBlob (§12.2). With a blob it belongs into a
+// CredBlob is the extension credBlob (§12.2). With a blob it belongs in a
 // registration, and stores the blob with the credential: its output is a
-// CredBlobStored. With nil it belongs into an assertion, and asks for the blob:
+// CredBlobStored. With nil it belongs in an assertion, and asks for the blob:
 // its output is a CredBlobOutput. Nothing is sent to a key that does not list
 // the extension.
 //
@@ -26,7 +26,7 @@ func (credBlob) Identifier() string { return "credBlob" }
 
 func (e credBlob) Input(c *ExtensionContext) (any, error) {
 	if c.Registering() != (e.blob != nil) {
-		return nil, invalid("credBlob: a blob belongs into a registration, and only there")
+		return nil, invalid("credBlob: a blob belongs in a registration, and only there")
 	}
 	if !c.Info().HasExtension(e.Identifier()) {
 		return nil, nil

@@ -168,7 +168,10 @@ func (a *Authenticator) EnumerateCredentials(ctx context.Context, r *EnumerateCr
 // not hold it, the error wraps ErrNoCredentials. A large blob of the credential
 // stays behind: CollectLargeBlobs removes it.
 func (a *Authenticator) DeleteCredential(ctx context.Context, r *DeleteCredentialRequest) error {
-	if len(r.Credential.ID) == 0 {
+	switch {
+	case r == nil:
+		return invalid("no DeleteCredentialRequest")
+	case len(r.Credential.ID) == 0:
 		return invalid("no Credential.ID")
 	}
 	id := r.Credential.wire()
@@ -190,6 +193,8 @@ func (a *Authenticator) DeleteCredential(ctx context.Context, r *DeleteCredentia
 // credential management alone cannot do it: ErrUnsupported.
 func (a *Authenticator) UpdateUserInformation(ctx context.Context, r *UpdateUserInformationRequest) error {
 	switch {
+	case r == nil:
+		return invalid("no UpdateUserInformationRequest")
 	case len(r.Credential.ID) == 0:
 		return invalid("no Credential.ID")
 	case len(r.User.ID) == 0 || len(r.User.ID) > ctap.MaxUserIDLength:

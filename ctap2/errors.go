@@ -36,7 +36,8 @@ var (
 	// text says which field. Nothing was sent.
 	ErrInvalidRequest = errors.New("ctap2: invalid request")
 	// ErrNotSetUp: verification was required, and the key has neither a PIN
-	// nor built-in user verification set up that would do.
+	// nor built-in user verification set up that would do. Where a PIN can be
+	// set, the text says so.
 	ErrNotSetUp = errors.New("ctap2: user verification is required and not set up on this key")
 	// ErrNoPIN: the PIN is needed, and the program gave no way to ask for it
 	// (Interaction.PIN).
@@ -53,7 +54,8 @@ var (
 	// ErrNoLargeBlobKey: the credential was registered without the extension
 	// LargeBlobKey, and can have no large blob.
 	ErrNoLargeBlobKey = errors.New("ctap2: the credential was registered without a key for large blobs")
-	// ErrNoOutput: the authenticator returned no output for an extension.
+	// ErrNoOutput: the authenticator returned no output for an extension, or
+	// none of the type that was asked for.
 	ErrNoOutput = errors.New("ctap2: no output of this extension")
 )
 
@@ -64,11 +66,22 @@ type Error struct {
 	Subcommand byte   // 0 if there is none
 	Status     Status // never 0
 	cause      error  // the context's error, where the status is its consequence
+	detail     string // what the status means here, if that is more than it says
 }
 
-// Error returns the command's name, the status and what it means.
+// Error returns the command's name, the status and what it means, and why the
+// context ended if that is what the status answers.
 func (e *Error) Error() string {
-	return "ctap2: " + commandName(e.Command, e.Subcommand) + ": " + e.Status.Error()
+	text := "ctap2: " + commandName(e.Command, e.Subcommand) + ": "
+	if e.detail != "" {
+		text += e.detail + " (" + e.Status.String() + ")"
+	} else {
+		text += e.Status.Error()
+	}
+	if e.cause != nil {
+		text += ": " + e.cause.Error()
+	}
+	return text
 }
 
 // Unwrap returns the Status, and the error of the context if its end is what
@@ -178,6 +191,15 @@ func (e *PINError) Error() string {
 
 // Unwrap returns the refused command's error.
 func (e *PINError) Unwrap() error { return e.err }
+
+// meaning says what a status of the key means here, if that is what err is.
+func meaning(err error, status Status, format string, args ...any) error {
+	var e *Error
+	if errors.As(err, &e) && e.Status == status {
+		e.detail = fmt.Sprintf(format, args...)
+	}
+	return err
+}
 
 // invalid is the error for a request that cannot be sent.
 func invalid(format string, args ...any) error {

@@ -86,14 +86,18 @@ func ExamplePINError() {
 	// true ctap2: wrong PIN, 7 tries left
 }
 
-// A secret for disk encryption, bound to a credential and a salt.
+// A secret for disk encryption, bound to a credential and a salt. User
+// verification is Required: with less the secret would be another one once the
+// key has got a PIN.
 func ExampleHMACSecret() {
 	ctx := context.Background()
-	device, err := virtual.New(virtual.Config{})
+	device, err := virtual.New(virtual.Config{PIN: "271828"})
 	if err != nil {
 		log.Fatal(err)
 	}
-	key, err := ctap2.Open(ctx, device)
+	key, err := ctap2.Open(ctx, device, ctap2.WithInteraction(ctap2.Interaction{
+		PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) { return pin.FromString("271828"), nil },
+	}))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -101,11 +105,12 @@ func ExampleHMACSecret() {
 
 	hash := sha256.Sum256(nil) // nobody checks the signature: the secret is what is wanted
 	credential, err := key.MakeCredential(ctx, &ctap2.MakeCredentialRequest{
-		ClientDataHash: hash[:],
-		RP:             ctap2.RelyingParty{ID: "disk.example"},
-		User:           ctap2.User{ID: []byte("disk 1")},
-		Algorithms:     []cose.Algorithm{cose.ES256},
-		Extensions:     []ctap2.Extension{ctap2.HMACSecret()},
+		ClientDataHash:   hash[:],
+		RP:               ctap2.RelyingParty{ID: "disk.example"},
+		User:             ctap2.User{ID: []byte("disk 1")},
+		Algorithms:       []cose.Algorithm{cose.ES256},
+		UserVerification: ctap2.Required,
+		Extensions:       []ctap2.Extension{ctap2.HMACSecret()},
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -113,10 +118,11 @@ func ExampleHMACSecret() {
 
 	salt := sha256.Sum256([]byte("volume 1"))
 	assertions, err := key.GetAssertion(ctx, &ctap2.GetAssertionRequest{
-		RPID:           "disk.example",
-		ClientDataHash: hash[:],
-		AllowList:      []ctap2.CredentialDescriptor{credential.Descriptor()},
-		Extensions:     []ctap2.Extension{ctap2.HMACSecret(salt[:])},
+		RPID:             "disk.example",
+		ClientDataHash:   hash[:],
+		AllowList:        []ctap2.CredentialDescriptor{credential.Descriptor()},
+		UserVerification: ctap2.Required,
+		Extensions:       []ctap2.Extension{ctap2.HMACSecret(salt[:])},
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -2,6 +2,7 @@ package ctap2
 
 import (
 	"fmt"
+	"reflect"
 
 	"github.com/tapstone/fido/cose"
 	"github.com/tapstone/fido/internal/cbor"
@@ -84,22 +85,31 @@ type output struct {
 }
 
 // Output returns the extension output of type T: each extension's doc names
-// its type. It returns ErrNoOutput if the key returned none, or the error with
-// which it could not be read; the response itself is valid either way.
+// its type, which is T to the letter: there is no HMACSecretOutput where there
+// is a *HMACSecretOutput. It returns an error that wraps ErrNoOutput if the key
+// returned none, or the error with which it could not be read; the response
+// itself is valid either way.
 func Output[T any](o Outputs) (T, error) {
+	err := fmt.Errorf("%w: %v", ErrNoOutput, reflect.TypeFor[T]())
 	for _, out := range o.list {
-		if v, ok := out.value.(T); ok {
+		switch v := out.value.(type) {
+		case T:
 			return v, out.err
+		case *T:
+			err = fmt.Errorf("%w; there is one of type %T", err, v)
 		}
 	}
 	var zero T
-	return zero, ErrNoOutput
+	return zero, err
 }
 
 // extensionInputs collects what the extensions send; nil if that is nothing.
 func (c *ceremony) extensionInputs(command byte, extensions []Extension) (map[string]any, error) {
 	var inputs map[string]any
 	for _, e := range extensions {
+		if e == nil {
+			return nil, invalid("a nil Extension")
+		}
 		in, err := e.Input(&ExtensionContext{c, command})
 		if err != nil {
 			return nil, fmt.Errorf("%w (extension %s)", err, e.Identifier())
@@ -108,7 +118,7 @@ func (c *ceremony) extensionInputs(command byte, extensions []Extension) (map[st
 			continue
 		}
 		if _, twice := inputs[e.Identifier()]; twice {
-			return nil, invalid("extension %s stands there twice", e.Identifier())
+			return nil, invalid("extension %s is given twice", e.Identifier())
 		}
 		if inputs == nil {
 			inputs = make(map[string]any, len(extensions))

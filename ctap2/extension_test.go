@@ -200,6 +200,21 @@ func TestHMACSecretReplies(t *testing.T) {
 	}
 }
 
+// An output that is not there names its type, and the one that is.
+func TestNoOutput(t *testing.T) {
+	d := sit(t, virtual.Config{})
+	c := d.register(with(ctap2.HMACSecret()))
+	a := d.signIn(allow(c.ID), gaWith(ctap2.HMACSecret(make([]byte, 32))))
+	for want, err := range map[string]error{
+		"ctap2: no output of this extension: ctap2.CredBlobStored":                                                 second(ctap2.Output[ctap2.CredBlobStored](c.Extensions)),
+		"ctap2: no output of this extension: ctap2.HMACSecretOutput; there is one of type *ctap2.HMACSecretOutput": second(ctap2.Output[ctap2.HMACSecretOutput](a[0].Extensions)),
+	} {
+		if !errors.Is(err, ctap2.ErrNoOutput) || err.Error() != want {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
 // What a key does not list, or has no use for in an assertion, is not sent.
 func TestExtensionsAreSentWhereTheyBelong(t *testing.T) {
 	names := []string{"minPinLength", "pinComplexityPolicy", "thirdPartyPayment"}

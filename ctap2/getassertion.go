@@ -54,10 +54,17 @@ type Assertion struct {
 }
 
 // Verify checks the signature over the authenticator data and clientDataHash
-// with the credential's public key (WebAuthn §7.2, step 21). It returns nil, or
-// an error of package cose. Whether the flags and the RP ID hash are those a
-// relying party wants is the caller's to check.
+// with the credential's public key (WebAuthn §7.2, step 21). It returns nil, an
+// error of package cose, or ErrInvalidRequest if there is no AuthData or no key.
+// Whether the flags and the RP ID hash are those a relying party wants is the
+// caller's to check.
 func (a *Assertion) Verify(key *cose.Key, clientDataHash []byte) error {
+	switch {
+	case a.AuthData == nil:
+		return invalid("no AuthData")
+	case key == nil:
+		return invalid("no key")
+	}
 	signed := make([]byte, 0, len(a.AuthData.Raw)+len(clientDataHash))
 	signed = append(append(signed, a.AuthData.Raw...), clientDataHash...)
 	return key.Verify(signed, a.Signature)
@@ -80,6 +87,8 @@ const maxAssertions = 4096
 
 func (r *GetAssertionRequest) check() error {
 	switch {
+	case r == nil:
+		return invalid("no GetAssertionRequest")
 	case r.RPID == "":
 		return invalid("no RPID")
 	case len(r.ClientDataHash) != ctap.ClientDataHashLength:
@@ -99,6 +108,9 @@ func (r *GetAssertionRequest) check() error {
 // unseen. When ctx ends while the key waits, the key is told to cancel and the
 // error wraps context.Cause(ctx), also if the first of several accounts had
 // signed by then.
+//
+// A key that nobody touches gives up by itself, and the error wraps
+// ErrOperationDenied or ErrUserActionTimeout, as for MakeCredential.
 func (a *Authenticator) GetAssertion(ctx context.Context, r *GetAssertionRequest) ([]*Assertion, error) {
 	if err := r.check(); err != nil {
 		return nil, err

@@ -14,9 +14,7 @@ import (
 type HMACSecretEnabled bool
 
 // HMACSecretOutput is the output of HMACSecret in an assertion, and of
-// HMACSecretMC. A key keeps
-// two secrets for each credential, one used after user verification and one
-// without, so that the same salt gives another output with than without.
+// HMACSecretMC.
 type HMACSecretOutput struct {
 	Output1 pin.Secret // 32 bytes
 	Output2 pin.Secret // 32 bytes; empty unless there were two salts
@@ -43,12 +41,18 @@ type hmacSecret struct {
 	err   error
 }
 
-// HMACSecret is the extension hmac-secret (§12.7). Without salts it belongs
-// into a registration, and asks for a credential that can yield secrets: its
-// output is an HMACSecretEnabled. With one or two salts of 32 bytes each it
-// belongs into an assertion, and asks for one secret per salt: its output is a
-// *HMACSecretOutput. Nothing is sent to a key that does not list the
-// extension.
+// HMACSecret is the extension hmac-secret (§12.7). Without salts it belongs in a
+// registration, and asks for a credential that can yield secrets: its output is
+// an HMACSecretEnabled. With one or two salts of 32 bytes each it belongs in an
+// assertion, and asks for one secret per salt: its output is a
+// *HMACSecretOutput. Nothing is sent to a key that does not list the extension.
+//
+// A key has two secrets for each credential, one after user verification and one
+// without, so that the same salt gives another output with than without. A
+// program that will need the same output again asks with UserVerification
+// Required each time. Preferred, the zero value, does without as long as the key
+// has no PIN, and changes to the other output on the day that one is set: what
+// was encrypted under the first is then lost.
 //
 // Salts of another length or number make the command fail with
 // ErrInvalidRequest.
@@ -57,8 +61,10 @@ func HMACSecret(salts ...[]byte) Extension { return newHMACSecret(false, salts) 
 // HMACSecretMC is the extension hmac-secret-mc (§12.8, CTAP 2.2): next to
 // HMACSecret() in a registration, it asks for the secrets of the new credential
 // at once, one for each of one or two salts of 32 bytes. Its output is a
-// *HMACSecretOutput. Nothing is sent to a key that does not list the extension;
-// an assertion then yields the same secrets.
+// *HMACSecretOutput. Nothing is sent to a key that does not list the extension.
+// An assertion then yields the same secrets if the user was verified in both, or
+// in neither: a program asks with UserVerification Required in both, for the
+// reason that HMACSecret gives.
 //
 // No salts, and salts of another length or number, make the command fail with
 // ErrInvalidRequest.
@@ -90,9 +96,9 @@ func (e hmacSecret) Input(c *ExtensionContext) (any, error) {
 	case e.err != nil:
 		return nil, e.err
 	case e.mc && (!c.Registering() || e.salts.Len() == 0):
-		return nil, invalid("hmac-secret-mc: belongs into a registration, with salts")
+		return nil, invalid("hmac-secret-mc: belongs in a registration, with salts")
 	case !e.mc && c.Registering() != (e.salts.Len() == 0):
-		return nil, invalid("hmac-secret: salts belong into an assertion, and only there")
+		return nil, invalid("hmac-secret: salts belong in an assertion, and only there")
 	case !c.Info().HasExtension(e.Identifier()):
 		return nil, nil
 	case e.salts.Len() == 0:

@@ -67,9 +67,8 @@ type Info struct {
 // Identifier returns what tells this key from every other of its model until it
 // is reset (§6.4, encIdentifier, CTAP 2.2). It refuses a token without permission
 // pcmr with ErrInvalidRequest, and returns ErrUnsupported if the key does not
-// have the member. With
-// another key's token, or one from before a reset or another PIN, the result is
-// another one each time.
+// have the member. With another key's token, or one from before a reset or
+// another PIN, the result is another one each time.
 func (i *Info) Identifier(persistent *Token) ([16]byte, error) {
 	return persistent.open("encIdentifier", i.EncIdentifier)
 }

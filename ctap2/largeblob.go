@@ -36,7 +36,7 @@ func LargeBlobSupport(required bool) Extension { return largeBlobSupport{require
 
 func (e largeBlobSupport) Input(c *ExtensionContext) (any, error) {
 	if !c.Registering() {
-		return nil, invalid("largeBlob: support belongs into a registration")
+		return nil, invalid("largeBlob: support belongs in a registration")
 	}
 	if !c.Info().HasExtension(e.Identifier()) {
 		if e.required {
@@ -67,7 +67,7 @@ func LargeBlobRead() Extension { return largeBlobRead{} }
 
 func (e largeBlobRead) Input(c *ExtensionContext) (any, error) {
 	if c.Registering() {
-		return nil, invalid("largeBlob: reading belongs into an assertion")
+		return nil, invalid("largeBlob: reading belongs in an assertion")
 	}
 	if !c.Info().HasExtension(e.Identifier()) {
 		return nil, nil
@@ -123,7 +123,7 @@ func LargeBlobWrite(data []byte) Extension { return largeBlobWrite{data: data} }
 func (e largeBlobWrite) Input(c *ExtensionContext) (any, error) {
 	switch {
 	case c.Registering():
-		return nil, invalid("largeBlob: writing belongs into an assertion")
+		return nil, invalid("largeBlob: writing belongs in an assertion")
 	case len(e.data) > maxLargeBlob:
 		return nil, invalid("largeBlob: %d bytes", len(e.data))
 	}

@@ -117,7 +117,7 @@ func TestLargeBlobByExtension(t *testing.T) {
 	}
 }
 
-// What belongs into the one command is refused in the other; a key that lacks
+// What belongs in the one command is refused in the other; a key that lacks
 // the extension is told nothing, unless there is no doing without.
 func TestLargeBlobExtensionInputs(t *testing.T) {
 	d := sit(t, blobConfig(virtual.Config{}))

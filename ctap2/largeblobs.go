@@ -281,14 +281,14 @@ func (a *Authenticator) GetLargeBlob(ctx context.Context, r *LargeBlobRequest) (
 //
 // The key replaces its array as a whole, when all of it has arrived: a write
 // that fails leaves the old one. But what another program writes between this
-// method's reading and its writing is lost, against which the protocol has no
-// means. Other methods of this Authenticator do not come between.
+// method's reading and its writing is lost: the protocol has nothing to prevent
+// it. Other methods of this Authenticator do not come between.
 //
 // A key with the extension largeBlob writes only for a Credential that is named,
 // and says only whether it did: if not, for whichever reason, the error wraps
 // ErrLargeBlobStorageFull.
 func (a *Authenticator) PutLargeBlob(ctx context.Context, r *LargeBlobRequest) error {
-	if len(r.Data) > maxLargeBlob {
+	if r != nil && len(r.Data) > maxLargeBlob {
 		return invalid("Data of %d bytes", len(r.Data))
 	}
 	c, err := a.beginLargeBlob(ctx, r)
@@ -356,6 +356,9 @@ func (a *Authenticator) LargeBlobArray(ctx context.Context) (LargeBlobs, error) 
 // is not CBOR with ErrInvalidRequest. Otherwise it returns what PutLargeBlob
 // does.
 func (a *Authenticator) WriteLargeBlobArray(ctx context.Context, r *WriteLargeBlobArrayRequest) error {
+	if r == nil {
+		return invalid("no WriteLargeBlobArrayRequest")
+	}
 	c, err := a.beginLargeBlobs(ctx)
 	if err != nil {
 		return err
@@ -452,6 +455,8 @@ func (i *Info) largeBlobsByExtension() bool {
 
 func (a *Authenticator) beginLargeBlob(ctx context.Context, r *LargeBlobRequest) (*ceremony, error) {
 	switch {
+	case r == nil:
+		return nil, invalid("no LargeBlobRequest")
 	case r.Key.Len() != 0 && r.Key.Len() != ctap.LargeBlobKeyLength:
 		return nil, invalid("Key of %d bytes", r.Key.Len())
 	case r.Key.Len() == 0 && r.RPID == "":

@@ -59,8 +59,12 @@ type Credential struct {
 func (c *Credential) Descriptor() CredentialDescriptor { return CredentialDescriptor{ID: c.ID} }
 
 // AttestationObject returns the attestation object that a WebAuthn relying
-// party expects (WebAuthn §6.5.4), CBOR.
+// party expects (WebAuthn §6.5.4), CBOR. It refuses a credential without
+// AuthData with ErrInvalidRequest.
 func (c *Credential) AttestationObject() ([]byte, error) {
+	if c.AuthData == nil {
+		return nil, invalid("no AuthData")
+	}
 	return cbor.Marshal(struct {
 		Format    string          `cbor:"fmt"`
 		Statement cbor.RawMessage `cbor:"attStmt"`
@@ -86,6 +90,8 @@ type makeCredentialParameters struct {
 
 func (r *MakeCredentialRequest) check() error {
 	switch {
+	case r == nil:
+		return invalid("no MakeCredentialRequest")
 	case len(r.ClientDataHash) != ctap.ClientDataHashLength:
 		return invalid("ClientDataHash of %d bytes", len(r.ClientDataHash))
 	case r.RP.ID == "":
@@ -106,6 +112,11 @@ func (r *MakeCredentialRequest) check() error {
 // ErrInvalidRequest. When ctx ends while the key waits, the key is told to
 // cancel and the error wraps context.Cause(ctx); if the key had made the
 // credential by then, it is returned.
+//
+// A key that nobody touches gives up by itself, most after 30 seconds. The error
+// then wraps ErrOperationDenied, as CTAP 2.1 and later have it, which also says
+// that somebody declined; or ErrUserActionTimeout, from keys of CTAP 2.0, from
+// some others, and where the key speaks U2F alone. A program looks for both.
 func (a *Authenticator) MakeCredential(ctx context.Context, r *MakeCredentialRequest) (*Credential, error) {
 	if err := r.check(); err != nil {
 		return nil, err

@@ -507,7 +507,7 @@ func TestCancelledWithAnyStatus(t *testing.T) {
 		return []byte{byte(ctap2.ErrUserActionTimeout)}
 	})
 	_, err := open(t, c).MakeCredential(ctx, registration())
-	if !errors.Is(err, reason) || !errors.Is(err, ctap2.ErrUserActionTimeout) {
+	if !errors.Is(err, reason) || !errors.Is(err, ctap2.ErrUserActionTimeout) || !strings.HasSuffix(err.Error(), ": changed my mind") {
 		t.Error(err)
 	}
 }

@@ -35,9 +35,10 @@ func (a *Authenticator) Reset(ctx context.Context) error {
 // A ResetError is a reset that the key did not take, and what it takes. It
 // wraps the [Error] with the status: [ErrNotAllowed] where it came too late,
 // [ErrOperationDenied] or [ErrUserActionTimeout] where the touch was missing or
-// too short; a key answers one or the other over a transport that does not do.
+// too short; a key answers one or the other over a transport that it takes no
+// reset over.
 type ResetError struct {
-	Transports []string // the only ones that do, such as "usb"; nil: any
+	Transports []string // the only ones it takes a reset over, such as "usb"; nil: any
 	LongTouch  bool     // the touch has to last for five seconds
 
 	err error

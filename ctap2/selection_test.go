@@ -34,7 +34,7 @@ func TestSelection(t *testing.T) {
 					t.Error(err)
 				}
 				d.expect(tt.sent)
-				if len(d.touches) != 1 || d.touches[0] != (ctap2.TouchRequest{For: ctap2.TouchSelection}) || d.ended != 1 {
+				if len(d.touches) != 1 || d.touches[0] != (ctap2.TouchRequest{Authenticator: d.Authenticator, For: ctap2.TouchSelection}) || d.ended != 1 {
 					t.Errorf("touches %v", d.touches)
 				}
 				d.soft.SetPresence(virtual.Refuse)

@@ -116,15 +116,18 @@ func (t *Token) Format(f fmt.State, _ rune) {
 // verification. The caller wipes it when done.
 //
 // It refuses a request without permissions, with mc or ga and no RP ID, or with
-// pcmr next to others or by LegacyPINMethod, with ErrInvalidRequest; it returns ErrNotSetUp, ErrNoPIN,
-// ErrPINChangeRequired, a [*PINError], ErrUnsupported for pcmr on a key that
-// does not have it, or what the key answers, such as ErrUnauthorizedPermission.
+// pcmr next to others or by LegacyPINMethod, with ErrInvalidRequest; it returns
+// ErrNotSetUp, ErrNoPIN, ErrPINChangeRequired, a [*PINError], ErrUnsupported for
+// pcmr on a key that does not have it, or what the key answers, such as
+// ErrUnauthorizedPermission.
 func (a *Authenticator) Token(ctx context.Context, request *TokenRequest) (*Token, error) {
 	const (
 		bound = PermissionMakeCredential | PermissionGetAssertion
 		pcmr  = PermissionPersistentCredentialManagement
 	)
 	switch {
+	case request == nil:
+		return nil, invalid("no TokenRequest")
 	case request.Permissions == 0:
 		return nil, invalid("no permissions")
 	case request.Permissions&bound != 0 && request.RPID == "":
@@ -171,9 +174,17 @@ func (c *ceremony) token(permissions Permission, rpID string) (*Token, error) {
 			return t, err
 		}
 	case !c.info.grantsByPIN(permissions):
-		return nil, ErrNotSetUp
+		return nil, c.info.notSetUp()
 	}
 	return c.pinToken(permissions, rpID, false)
+}
+
+// notSetUp is ErrNotSetUp, and what to do about it.
+func (i *Info) notSetUp() error {
+	if i.optionKnown(OptionClientPIN) && !i.optionOn(OptionClientPIN) {
+		return fmt.Errorf("%w: set a PIN first", ErrNotSetUp)
+	}
+	return ErrNotSetUp
 }
 
 // grantsByPIN reports whether a PIN is set and yields these permissions
@@ -222,7 +233,7 @@ func (i *Info) uvAttempts() int {
 func (c *ceremony) pinToken(permissions Permission, rpID string, legacy bool) (*Token, error) {
 	switch {
 	case !c.info.optionOn(OptionClientPIN):
-		return nil, ErrNotSetUp
+		return nil, c.info.notSetUp()
 	case c.info.ForcePINChange:
 		return nil, ErrPINChangeRequired
 	}
@@ -276,16 +287,31 @@ func (c *ceremony) canAskPIN() bool {
 	return c.a.interaction.PIN != nil || hash.Len() > 0
 }
 
-// askPIN asks the person and returns the hash of what they entered.
+// askPIN asks the person and returns the hash of what they entered. Nobody is
+// asked for a PIN that the key does not take.
 func (c *ceremony) askPIN(previous *PINError) (pin.Secret, error) {
 	ask := c.a.interaction.PIN
 	if ask == nil {
 		return pin.Secret{}, ErrNoPIN
 	}
+	if c.a.noPIN.Load() { // it has said so: is that still true?
+		if left, err := c.pinRetries(); err == nil && left.refused() != nil {
+			return pin.Secret{}, left.refused()
+		}
+		c.a.noPIN.Store(false)
+	}
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(c.a.life, func() { cancel(ErrClosed) })()
-	entered, err := ask(ctx, PINRequest{RPID: c.rpID, Previous: previous, Retries: c.pinRetries})
+	var blocked error // what the prompt finds when it looks
+	retries := func() (PINRetries, error) {
+		left, err := c.pinRetries()
+		if err == nil {
+			blocked = left.refused()
+		}
+		return left, err
+	}
+	entered, err := ask(ctx, PINRequest{Authenticator: c.a, RPID: c.rpID, Previous: previous, Retries: retries})
 	defer entered.Wipe()
 	// A wrong PIN makes the key take a new key agreement key: the one entered
 	// before this prompt, or another program's while it stood open.
@@ -296,7 +322,15 @@ func (c *ceremony) askPIN(previous *PINError) (pin.Secret, error) {
 	if err != nil {
 		return pin.Secret{}, fmt.Errorf("ctap2: PIN prompt: %w", err)
 	}
-	return hashPIN(entered)
+	if blocked != nil {
+		c.a.noPIN.Store(true)
+		return pin.Secret{}, blocked
+	}
+	hash, err := hashPIN(entered)
+	if err != nil {
+		return pin.Secret{}, fmt.Errorf("ctap2: PIN prompt: %w", err)
+	}
+	return hash, nil
 }
 
 // pinTokenFor sends p with the hash of a PIN, encrypted.

@@ -50,8 +50,11 @@ func As[T any](t Transport) (found T, ok bool) {
 	return found, false
 }
 
-// Instructions and parameters (FIDO U2F Raw Message Formats §3, §4, §5).
+// Version, instructions and parameters (FIDO U2F Raw Message Formats §3, §4, §5,
+// §6).
 const (
+	u2fVersion = "U2F_V2"
+
 	u2fInsRegister     = 0x01
 	u2fInsAuthenticate = 0x02
 	u2fInsVersion      = 0x03
@@ -117,10 +120,11 @@ type U2FAuthentication struct {
 // U2FVersion asks a key which version of U2F it speaks: "U2F_V2" (FIDO U2F Raw
 // Message Formats §6). It and the other methods for U2F messages serve keys that
 // speak U2F, alone or next to CTAP2, behind a Transport that is a [Messenger];
-// otherwise the error wraps ErrUnsupported. MakeCredential and GetAssertion need
-// none of them: they are for whoever keeps U2F key handles.
+// otherwise, also where the Info does not list the version, the error wraps
+// ErrUnsupported and nothing is sent. MakeCredential and GetAssertion need none
+// of them: they are for whoever keeps U2F key handles.
 func (a *Authenticator) U2FVersion(ctx context.Context) (string, error) {
-	c, err := a.begin(ctx)
+	c, err := a.beginU2F(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -133,7 +137,7 @@ func (a *Authenticator) U2FVersion(ctx context.Context) (string, error) {
 // hashes (FIDO U2F Raw Message Formats §4). It waits for a touch, for 30 seconds
 // at most: then the error wraps ErrUserActionTimeout.
 func (a *Authenticator) U2FRegister(ctx context.Context, challenge, application [32]byte) (*U2FRegistration, error) {
-	c, err := a.begin(ctx)
+	c, err := a.beginU2F(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +153,7 @@ func (a *Authenticator) U2FAuthenticate(ctx context.Context, challenge, applicat
 	if len(keyHandle) == 0 || len(keyHandle) > u2fMaxHandle {
 		return nil, invalid("key handle of %d bytes", len(keyHandle))
 	}
-	c, err := a.begin(ctx)
+	c, err := a.beginU2F(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -160,12 +164,26 @@ func (a *Authenticator) U2FAuthenticate(ctx context.Context, challenge, applicat
 // U2FCheck reports, without a touch, whether a key handle is this key's and for
 // this application (FIDO U2F Raw Message Formats §5.1, check-only).
 func (a *Authenticator) U2FCheck(ctx context.Context, application [32]byte, keyHandle []byte) (bool, error) {
-	c, err := a.begin(ctx)
+	c, err := a.beginU2F(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer c.end()
 	return c.u2fKnows(application, keyHandle)
+}
+
+// beginU2F is begin for U2F's own messages. A key that speaks CTAP2 lists U2F
+// among its versions, unless alwaysUv is on (§7.2.4).
+func (a *Authenticator) beginU2F(ctx context.Context) (*ceremony, error) {
+	c, err := a.beginInformed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !c.info.HasVersion(u2fVersion) {
+		c.end()
+		return nil, fmt.Errorf("ctap2: U2F: %w by this key", ErrUnsupported)
+	}
+	return c, nil
 }
 
 // openU2F asks a key that does not know getInfo whether it speaks U2F, and
@@ -175,11 +193,11 @@ func (c *ceremony) openU2F() error {
 	if err != nil {
 		return err
 	}
-	if string(reply) != "U2F_V2" {
+	if string(reply) != u2fVersion {
 		return fmt.Errorf("ctap2: U2F version %q: %w", reply, ErrUnsupported)
 	}
 	c.info = &Info{
-		Versions:                 []string{"U2F_V2"},
+		Versions:                 []string{u2fVersion},
 		Options:                  map[string]bool{OptionUserPresence: true},
 		MaxCredentialCountInList: 1,
 		MaxCredentialIDLength:    u2fMaxHandle,
@@ -265,6 +283,21 @@ func u2fAuthentication(challenge []byte, application [32]byte, handle []byte) []
 	return slices.Concat(challenge, application[:], []byte{byte(len(handle))}, handle)
 }
 
+// u2fVerifies refuses a request for user verification, which U2F does not have.
+func u2fVerifies(command byte, wish UserVerification, held *Token) error {
+	switch {
+	case wish == Required:
+		return noU2FOption(command, "option uv: a key that speaks U2F alone does not verify its user")
+	case held != nil:
+		return noU2FOption(command, "Token: a key that speaks U2F alone takes none")
+	}
+	return nil
+}
+
+func noU2FOption(command byte, detail string) error {
+	return &Error{Command: command, Status: ErrUnsupportedOption, detail: detail}
+}
+
 // registerU2F is makeCredential on a U2F key (§10.2).
 func (c *ceremony) registerU2F(r *MakeCredentialRequest) (*Credential, error) {
 	refuse := func(s Status) (*Credential, error) {
@@ -273,8 +306,11 @@ func (c *ceremony) registerU2F(r *MakeCredentialRequest) (*Credential, error) {
 	switch {
 	case !slices.Contains(r.Algorithms, cose.ES256):
 		return refuse(ErrUnsupportedAlgorithm)
-	case r.ResidentKey || r.UserVerification == Required || r.Token != nil:
-		return refuse(ErrUnsupportedOption)
+	case r.ResidentKey:
+		return nil, noU2FOption(ctap.CmdMakeCredential, "option rk: a key that speaks U2F alone keeps no credentials")
+	}
+	if err := u2fVerifies(ctap.CmdMakeCredential, r.UserVerification, r.Token); err != nil {
+		return nil, err
 	}
 	if _, err := c.extensionInputs(ctap.CmdMakeCredential, r.Extensions); err != nil {
 		return nil, err // none is sent, but a wrong one is wrong here too
@@ -389,8 +425,8 @@ func (r *U2FRegistration) credential(application [32]byte) (*Credential, error) 
 
 // signInU2F is getAssertion on a U2F key (§10.3).
 func (c *ceremony) signInU2F(r *GetAssertionRequest) ([]*Assertion, error) {
-	if r.UserVerification == Required || r.Token != nil {
-		return nil, &Error{Command: ctap.CmdGetAssertion, Status: ErrUnsupportedOption}
+	if err := u2fVerifies(ctap.CmdGetAssertion, r.UserVerification, r.Token); err != nil {
+		return nil, err
 	}
 	if _, err := c.extensionInputs(ctap.CmdGetAssertion, r.Extensions); err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/big"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/tapstone/fido/cose"
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/ctap2/attestation"
+	"github.com/tapstone/fido/ctap2/virtual"
 	"github.com/tapstone/fido/hid"
 	"github.com/tapstone/fido/internal/vectors"
 )
@@ -212,20 +214,22 @@ func TestQuirk09And43U2F(t *testing.T) {
 				t.Error(err)
 			}
 
-			for name, change := range map[string]func(*ctap2.MakeCredentialRequest){
-				"discoverable": resident,
-				"verified":     mcUV(ctap2.Required),
-				"not ES256":    func(r *ctap2.MakeCredentialRequest) { r.Algorithms = []cose.Algorithm{cose.EdDSA} },
+			for names, change := range map[string]func(*ctap2.MakeCredentialRequest){
+				"option rk": resident,
+				"option uv": mcUV(ctap2.Required),
+				"Token":     func(r *ctap2.MakeCredentialRequest) { r.Token = anyToken() },
+				"algorithm": func(r *ctap2.MakeCredentialRequest) { r.Algorithms = []cose.Algorithm{cose.EdDSA} },
 			} {
 				request := registration()
 				change(request)
-				if _, err := key.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrUnsupportedOption) && !errors.Is(err, ctap2.ErrUnsupportedAlgorithm) {
-					t.Errorf("%s: %v", name, err)
+				_, err := key.MakeCredential(t.Context(), request)
+				if !errors.Is(err, ctap2.ErrUnsupportedOption) && !errors.Is(err, ctap2.ErrUnsupportedAlgorithm) || !strings.Contains(err.Error(), names) {
+					t.Errorf("%s: %v", names, err)
 				}
 			}
 			verified := signIn()
 			verified.UserVerification = ctap2.Required
-			if _, err := key.GetAssertion(t.Context(), verified); !errors.Is(err, ctap2.ErrUnsupportedOption) {
+			if _, err := key.GetAssertion(t.Context(), verified); !errors.Is(err, ctap2.ErrUnsupportedOption) || !strings.Contains(err.Error(), "option uv") {
 				t.Errorf("verified: %v", err)
 			}
 			if _, err := key.PINRetries(t.Context()); !errors.Is(err, ctap2.ErrUnsupported) {
@@ -394,6 +398,33 @@ func TestU2FRefusals(t *testing.T) {
 	}
 	if len(old.heard) != 0 {
 		t.Errorf("sent %x", old.heard)
+	}
+}
+
+// A key that does not speak U2F, or not while it verifies its user always, is
+// not sent its messages, also where nothing of the transport says so.
+func TestU2FOnOtherKeys(t *testing.T) {
+	for name, config := range map[string]virtual.Config{
+		"no U2F":   {NoU2F: true},
+		"alwaysUv": {AlwaysUV: true, PIN: benchPIN},
+	} {
+		soft, err := virtual.New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := open(t, soft)
+		defer key.Close()
+		var hash [32]byte
+		for method, err := range map[string]error{
+			"U2FVersion":      second(key.U2FVersion(t.Context())),
+			"U2FRegister":     second(key.U2FRegister(t.Context(), hash, hash)),
+			"U2FAuthenticate": second(key.U2FAuthenticate(t.Context(), hash, hash, []byte{1})),
+			"U2FCheck":        second(key.U2FCheck(t.Context(), hash, []byte{1})),
+		} {
+			if !errors.Is(err, ctap2.ErrUnsupported) {
+				t.Errorf("%s, %s: %v", name, method, err)
+			}
+		}
 	}
 }
 

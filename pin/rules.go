@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
@@ -35,7 +36,7 @@ func Normalize(pin Secret) (Secret, error) {
 // Check reports which rule a normalized PIN breaks: between minLength and
 // maxLength Unicode code points, at most 63 bytes, no zero byte. Zero lengths
 // mean the specification's defaults, 4 and 63 (§6.4, minPINLength and
-// maxPINLength).
+// maxPINLength). The error says the limit, and nothing of the PIN.
 func Check(pin Secret, minLength, maxLength int) error {
 	if minLength <= 0 {
 		minLength = ctap.PINDefaultMinLength
@@ -50,9 +51,9 @@ func Check(pin Secret, minLength, maxLength int) error {
 	case bytes.IndexByte(b, 0) >= 0:
 		return ErrZeroByte
 	case n < minLength:
-		return ErrTooShort
+		return fmt.Errorf("%w: at least %d characters", ErrTooShort, minLength)
 	case n > maxLength || len(b) > ctap.PINMaxBytes:
-		return ErrTooLong
+		return fmt.Errorf("%w: at most %d characters, and %d bytes in UTF-8", ErrTooLong, maxLength, ctap.PINMaxBytes)
 	}
 	return nil
 }

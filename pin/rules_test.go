@@ -37,6 +37,24 @@ func TestQuirk35Rules(t *testing.T) {
 	}
 }
 
+// Who entered the PIN learns what it takes, and nobody reads the PIN.
+func TestRulesSayTheLimit(t *testing.T) {
+	for _, tt := range []struct {
+		pin      string
+		min, max int
+		want     string
+	}{
+		{"123", 0, 0, "pin: PIN is too short: at least 4 characters"},
+		{"12345", 6, 0, "pin: PIN is too short: at least 6 characters"},
+		{"123456789", 4, 8, "pin: PIN is too long: at most 8 characters, and 63 bytes in UTF-8"},
+		{strings.Repeat("ä", 32), 0, 0, "pin: PIN is too long: at most 63 characters, and 63 bytes in UTF-8"},
+	} {
+		if err := Check(FromString(tt.pin), tt.min, tt.max); err == nil || err.Error() != tt.want {
+			t.Errorf("%d characters, %d-%d: %v, want %q", len(tt.pin), tt.min, tt.max, err, tt.want)
+		}
+	}
+}
+
 func TestNormalize(t *testing.T) {
 	decomposed := FromString("A\u030angstro\u0308m")
 	got, err := Normalize(decomposed)
