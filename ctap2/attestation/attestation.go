@@ -128,7 +128,8 @@ func ParseObject(object []byte) (*ctap2.Credential, error) {
 // hold with an error that wraps ErrInvalid and says why.
 //
 // Verify looks at the statement alone. That the authenticator data are for the
-// right RP ID, and that the user was there, is the relying party's to check.
+// right RP ID, and that the user was there, is the relying party's to check:
+// Expectation.Check of package webauthn does, which has an example of the whole.
 func Verify(credential *ctap2.Credential, clientDataHash []byte) (*Statement, error) {
 	var verify func(r *registration) (*Statement, error)
 	switch credential.Format {

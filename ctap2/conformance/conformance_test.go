@@ -15,12 +15,6 @@ import (
 	"github.com/tapstone/fido/ctap2/virtual"
 )
 
-// soft is a software authenticator as the target of a run over memory.
-type soft struct{ *virtual.Authenticator }
-
-// Close leaves it there: it is opened again.
-func (soft) Close() error { return nil }
-
 func target(t *testing.T, config virtual.Config) conformance.Target {
 	t.Helper()
 	key, err := virtual.New(config)
@@ -50,7 +44,7 @@ func target(t *testing.T, config virtual.Config) conformance.Target {
 func memory(key *virtual.Authenticator) conformance.Target {
 	done := func() {}
 	return conformance.Target{
-		Open: func(context.Context) (ctap2.Transport, error) { return soft{key}, nil },
+		Open: func(context.Context) (ctap2.Transport, error) { return key.Open(), nil },
 		Operator: conformance.Operator{
 			Gesture: func(_ context.Context, g conformance.Gesture) error {
 				done()

@@ -27,8 +27,8 @@
 //
 // Most cases begin with an authenticator as it leaves the factory, or with the
 // PIN that the run has set. A run that is not Destructive leaves these out: it
-// sends nothing that changes what the authenticator keeps. Registrations that are
-// not to be discoverable are among it; an authenticator that makes every
+// sends nothing that changes what the authenticator keeps. It does register, with
+// credentials that are not to be discoverable; an authenticator that makes every
 // credential discoverable, as phones do, is not for such a run.
 //
 // A person is needed at a real key. An [Operator] is told what to do: to touch
@@ -59,7 +59,10 @@
 //	end        counts, [message]       the last event; message: it came early
 //
 // A run begins with "begin" and ends with "end". Between them each "case" has
-// its "result", unless the end came early. A result has the members of its case,
-// and outcome, message, remark, variant, exchanges and seconds. Members with
-// nothing in them are left out; others may be added, and none is renamed.
+// its "result", unless the end came early. The total is that of [Config.Cases],
+// which a program can show before the run: cases that turn out not to apply, and
+// those that are left out, are counted, those of the previous report are not. A
+// result has the members of its case, and outcome, message, remark, variant,
+// exchanges and seconds. Members with nothing in them are left out; others may be
+// added, and none is renamed.
 package conformance

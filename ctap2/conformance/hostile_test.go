@@ -25,13 +25,13 @@ import (
 // A spoiler is a key whose replies somebody changes, but for that to the getInfo
 // with which each connection begins.
 type spoiler struct {
-	soft
+	*virtual.Conn
 	honest int
 	spoil  func(ctx context.Context, reply []byte) ([]byte, error)
 }
 
 func (s *spoiler) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
-	reply, err := s.soft.Exchange(ctx, message, status)
+	reply, err := s.Conn.Exchange(ctx, message, status)
 	if s.honest > 0 || err != nil {
 		s.honest--
 		return reply, err
@@ -105,7 +105,7 @@ func TestHostileReplies(t *testing.T) {
 					t.Cleanup(func() { key.Close() })
 					target := memory(key)
 					target.Open = func(context.Context) (ctap2.Transport, error) {
-						return &spoiler{soft{key}, 1, spoilers()[name]}, nil
+						return &spoiler{key.Open(), 1, spoilers()[name]}, nil
 					}
 					// Otherwise a run would end with the first resets.
 					target.Operator.Reset = func(ctx context.Context) error {

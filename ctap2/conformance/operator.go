@@ -35,8 +35,10 @@ type Target struct {
 }
 
 // Reports are the HID reports of an authenticator: package hid's Conn, in short.
-// Read and Write carry one report of 64 bytes, or of ReportSize if there is a
-// method of that name, without a report ID.
+// Read and Write carry one report of 64 bytes, without a report ID. For reports of
+// another length there is one more method, which says how many bytes they have:
+//
+//	ReportSize() int
 type Reports interface {
 	Read(p []byte) (int, error)
 	Write(p []byte) (int, error)
@@ -72,7 +74,8 @@ const (
 )
 
 // ErrCannot is what an Operator returns for what nobody can do there. The case
-// is then left out, with the reason.
+// that asks for it is then left out, with the reason. Where it is asked for
+// between cases, to reset the authenticator, nothing can follow: the run ends.
 var ErrCannot = errors.New("conformance: the operator cannot do that")
 
 // An Operator is whoever is at the authenticator: a person who is told at a
@@ -86,7 +89,8 @@ type Operator struct {
 	// Waiting says that the authenticator waits for the person.
 	Waiting func(g Gesture)
 	// PowerCycle takes its power and gives it back: it is unplugged and plugged
-	// in again, or taken off the reader. Nil: nobody does.
+	// in again, or taken off the reader. Nil: nobody does, and a run that is
+	// Destructive takes Reset.
 	PowerCycle func(ctx context.Context) error
 	// Reset makes the authenticator as it left the factory. Nil: authenticatorReset
 	// does, after a power cycle. It is for those who have another way, and

@@ -15,12 +15,12 @@ import (
 
 // counted counts what an authenticator says of the PINs that it gets.
 type counted struct {
-	soft
+	*virtual.Conn
 	wrong, row, most *int // wrong ones; those in a row; the most of these
 }
 
 func (c counted) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
-	reply, err := c.soft.Exchange(ctx, message, status)
+	reply, err := c.Conn.Exchange(ctx, message, status)
 	if err != nil || message[0] != ctap.CmdClientPIN {
 		return reply, err
 	}
@@ -68,7 +68,7 @@ func TestPINTries(t *testing.T) {
 				var wrong, row, most int
 				target, asked := memory(key), false
 				target.Open = func(context.Context) (ctap2.Transport, error) {
-					return counted{soft{key}, &wrong, &row, &most}, nil
+					return counted{key.Open(), &wrong, &row, &most}, nil
 				}
 				target.Operator.SpendPINTries = func(_ context.Context, tries, left int) bool {
 					asked = true
@@ -101,7 +101,7 @@ func mistype(t *testing.T, key *virtual.Authenticator, times int) {
 	t.Helper()
 	for range times {
 		key.PowerCycle() // three in a row would block
-		opened, err := ctap2.Open(t.Context(), soft{key}, ctap2.WithInteraction(ctap2.Interaction{
+		opened, err := ctap2.Open(t.Context(), key.Open(), ctap2.WithInteraction(ctap2.Interaction{
 			PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) { return pin.FromString("999999"), nil },
 		}))
 		if err != nil {
@@ -118,7 +118,7 @@ func mistype(t *testing.T, key *virtual.Authenticator, times int) {
 
 func tries(t *testing.T, key *virtual.Authenticator) int {
 	t.Helper()
-	opened, err := ctap2.Open(t.Context(), soft{key})
+	opened, err := ctap2.Open(t.Context(), key.Open())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,12 +132,12 @@ func tries(t *testing.T, key *virtual.Authenticator) int {
 // A miscounter takes a try of the PIN for each request with a pinHashEnc that it
 // refuses, whatever the reason.
 type miscounter struct {
-	soft
+	*virtual.Conn
 	lost, most *int
 }
 
 func (m miscounter) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
-	reply, err := m.soft.Exchange(ctx, message, status)
+	reply, err := m.Conn.Exchange(ctx, message, status)
 	if err != nil || message[0] != ctap.CmdClientPIN {
 		return reply, err
 	}
@@ -167,7 +167,7 @@ func TestMiscounter(t *testing.T) {
 		}
 		defer key.Close()
 		target, lost, most := memory(key), 0, 0
-		target.Open = func(context.Context) (ctap2.Transport, error) { return miscounter{soft{key}, &lost, &most}, nil }
+		target.Open = func(context.Context) (ctap2.Transport, error) { return miscounter{key.Open(), &lost, &most}, nil }
 		report, err := conformance.Check(t.Context(), conformance.Config{
 			Target: target, MaxWait: -1, PIN: pin.FromString(config.PIN),
 		})

@@ -23,7 +23,9 @@ type Config struct {
 	// Only chooses cases; nil: all.
 	Only func(c Case) bool
 	// Destructive lets the run reset the authenticator, again and again, and
-	// change what it keeps. Everything on it is lost.
+	// change what it keeps. Everything on it is lost. It takes an
+	// Operator.PowerCycle, without which no authenticator can be reset, or an
+	// Operator.Reset.
 	Destructive bool
 	// PIN is the one that is set, for a run that is not Destructive; without it
 	// the cases that need it are skipped. It stays the caller's.
@@ -41,13 +43,49 @@ type Config struct {
 	Event func(Event)
 }
 
+// Cases returns the cases that Check goes through, in the order of the tables:
+// those that Only chooses, without those that Previous has a verdict on. Events
+// count these. Whether one applies shows in the run alone; one whose Needs the
+// Config does not allow is left out.
+func (c *Config) Cases() []Case { return pending(c.chosen(), c.verdicts()) }
+
+// chosen are the cases of the report, in the order of the tables.
+func (c *Config) chosen() []Case {
+	return slices.DeleteFunc(Cases(), func(one Case) bool { return one.run == nil || c.Only != nil && !c.Only(one) })
+}
+
+// verdicts are the results that are taken over, by the ID of the case.
+func (c *Config) verdicts() map[string]Result {
+	results := map[string]Result{}
+	if c.Previous == nil {
+		return results
+	}
+	for _, r := range c.Previous.Results {
+		// What did not apply to the state that a harmless run has found may
+		// apply to that after a reset.
+		if r.Outcome != Skipped && (r.Outcome != NotApplicable || c.Previous.Destructive == c.Destructive) {
+			results[r.ID] = r
+		}
+	}
+	return results
+}
+
+// pending are those of the cases that have no result.
+func pending(chosen []Case, results map[string]Result) []Case {
+	return slices.DeleteFunc(slices.Clone(chosen), func(c Case) bool {
+		_, have := results[c.ID]
+		return have
+	})
+}
+
 // An Event is a step of a run. In JSON it is one object; the package's doc says
 // which members come when.
 type Event struct {
 	Kind EventKind `json:"event"`
 	// Authenticator comes with Begin.
 	Authenticator *Authenticator `json:"authenticator,omitempty"`
-	// Total is the number of cases that are to be run: those that were chosen,
+	// Total is the number of Config.Cases: all that were chosen, also those that
+	// turn out not to apply and those that are left out, which end at once, but
 	// without those that Config.Previous has a verdict on. It comes with Begin,
 	// CaseBegin and CaseEnd.
 	Total int `json:"total,omitempty"`
@@ -115,14 +153,22 @@ var ErrAnother = errors.New("conformance: the previous report is of another auth
 // Check checks the authenticator. It returns an error, besides the report so
 // far, if the run had to end early: because ctx ended, because Target.Open or the
 // Operator failed, or because several cases in a row could not be prepared, or
-// had no answer in their time. Without a report it has not begun.
+// had no answer in their time. Without a report it has not begun: what it takes is
+// not there, the authenticator could not be opened, or is ErrAnother.
 //
 // A destructive run ends with a reset. One that ended early leaves the
 // authenticator as its last case did: with a PIN of the run, perhaps, or with no
 // tries of it left. A reset is the cure, and the first thing that another
 // destructive run does.
 func Check(ctx context.Context, config Config) (*Report, error) {
-	h := &harness{config: config, operator: &config.Target.Operator, doing: Touch}
+	operator := &config.Target.Operator
+	switch {
+	case config.Target.Open == nil:
+		return nil, errors.New("conformance: the Config has no Target.Open")
+	case config.Destructive && operator.PowerCycle == nil && operator.Reset == nil:
+		return nil, errors.New("conformance: a Destructive run needs Operator.PowerCycle or Operator.Reset")
+	}
+	h := &harness{config: config, operator: operator, doing: Touch}
 	defer h.close()
 	return h.run(ctx)
 }
@@ -174,31 +220,20 @@ func (h *harness) run(ctx context.Context) (*Report, error) {
 	}
 	h.origin = h.key.Info()
 	report.Authenticator = describe(h.config.Name, h.origin)
-	chosen := h.chosen()
-	results := map[string]Result{}
+	chosen, results := h.config.chosen(), h.config.verdicts()
 	if previous := h.config.Previous; previous != nil {
 		if previous.Authenticator.AAGUID != h.origin.AAGUID || previous.Authenticator.Firmware != h.origin.FirmwareVersion {
 			return nil, ErrAnother
 		}
 		report.Started = previous.Started
-		for _, r := range previous.Results {
-			// What did not apply to the state that a harmless run has found may
-			// apply to that after a reset.
-			if r.Outcome != Skipped && (r.Outcome != NotApplicable || previous.Destructive == h.config.Destructive) {
-				results[r.ID] = r
-			}
-		}
 	}
 	// Those that need the same state stand together.
-	order := slices.Clone(chosen)
-	slices.SortStableFunc(order, func(a, b *Case) int { return cmp.Compare(a.setup.state.rank(), b.setup.state.rank()) })
-	order = slices.DeleteFunc(order, func(c *Case) bool {
-		_, have := results[c.ID]
-		return have
-	})
+	order := pending(chosen, results)
+	slices.SortStableFunc(order, func(a, b Case) int { return cmp.Compare(a.setup.state.rank(), b.setup.state.rank()) })
 	h.tell(Event{Kind: Begin, Authenticator: &report.Authenticator, Total: len(order)})
 	var ended error
-	for i, c := range order {
+	for i := range order {
+		c := &order[i]
 		h.at = c
 		h.tell(Event{Kind: CaseBegin, Case: c, Number: i + 1, Total: len(order)})
 		start := time.Now()
@@ -237,17 +272,6 @@ func (h *harness) run(ctx context.Context) (*Report, error) {
 	}
 	h.tell(end)
 	return report, ended
-}
-
-// chosen are the cases of this run, in the order of the tables.
-func (h *harness) chosen() []*Case {
-	var chosen []*Case
-	for _, c := range cases() {
-		if c.run != nil && (h.config.Only == nil || h.config.Only(c)) {
-			chosen = append(chosen, &c)
-		}
-	}
-	return chosen
 }
 
 func describe(name string, info *ctap2.Info) Authenticator {
@@ -392,13 +416,13 @@ func (h *harness) try(ctx context.Context, c *Case, v variant, asked *uses) (Res
 	return result, nil
 }
 
-// lose counts a case of which nothing has come. Its error ends the run: there
-// were too many in a row.
+// lose counts a case that could not be prepared, or had no answer in its time. Its
+// error ends the run: there were too many in a row.
 func (h *harness) lose(err error) error {
 	if h.lost++; h.lost < tooMany {
 		return nil
 	}
-	return fmt.Errorf("%d cases in a row come to nothing: %w", h.lost, err)
+	return fmt.Errorf("%d cases in a row could not be run: %w", h.lost, err)
 }
 
 const (

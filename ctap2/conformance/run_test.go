@@ -105,7 +105,7 @@ func everything(t *testing.T, key *ctap2.Authenticator) string {
 
 // A refusing key answers setPIN with a status as long as refuse says so.
 type refusing struct {
-	soft
+	*virtual.Conn
 	refuse func() bool
 }
 
@@ -113,7 +113,7 @@ func (r refusing) Exchange(ctx context.Context, message []byte, status func(byte
 	if message[0] == 0x06 && bytes.Contains(message, []byte{0x02, 0x03}) && r.refuse() {
 		return []byte{0x37}, nil
 	}
-	return r.soft.Exchange(ctx, message, status)
+	return r.Conn.Exchange(ctx, message, status)
 }
 
 // TestPreparation: a case that cannot be prepared has failed, and the run goes on
@@ -146,7 +146,7 @@ func TestPreparation(t *testing.T) {
 					if opens++; want.opens > 0 && opens > want.opens {
 						return nil, gone
 					}
-					return refusing{soft{key}, func() bool {
+					return refusing{key.Open(), func() bool {
 						setPINs++
 						return want.refuse != nil && want.refuse(setPINs)
 					}}, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,6 +120,42 @@ func resetOver(ctx context.Context, transport string, key *virtual.Authenticator
 		err = fmt.Errorf("reset: %x", reply)
 	}
 	return err
+}
+
+// TestShortReports: the reports of a key may be shorter than those of most.
+func TestShortReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key, err := virtual.New(virtual.Config{Transports: []string{"usb"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer key.Close()
+		target := memory(key)
+		target.Over = "usb"
+		usb := key.PlugIn(virtual.USBConfig{ReportSize: 32})
+		defer usb.Unplug()
+		target.HID = func(context.Context) (conformance.Reports, error) { return usb.Open() }
+		report, err := conformance.Check(t.Context(), conformance.Config{
+			Target: target, Destructive: true, MaxWait: -1, OneVariant: true,
+			Only: func(c conformance.Case) bool { return strings.HasPrefix(c.ID, "hid-") },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		passed := 0
+		for _, r := range report.Results {
+			switch r.Outcome {
+			case conformance.Passed:
+				passed++
+			case conformance.NotApplicable:
+			default:
+				t.Errorf("%s: %s %s", r.ID, r.Outcome, r.Message)
+			}
+		}
+		if passed < 100 {
+			t.Errorf("%d cases passed", passed)
+		}
+	})
 }
 
 // TestFaultyReports: the faults that package virtual can have on USB are found.

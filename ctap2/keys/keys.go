@@ -203,6 +203,12 @@ func (m *machine) open(ctx context.Context, key Key, options []ctap2.Option) (*c
 // touched first (see [Select]); the others are closed again. Keys that cannot
 // be opened, such as cards that are not FIDO cards, do not count. If none can,
 // the error wraps ErrNoKey and says why.
+//
+// The keys share the options, an Interaction among them: its Touch and TouchDone
+// are called once for each key, at the same time, and must take care of what they
+// share; TouchRequest.Authenticator tells which key it is. A program that calls
+// keys by their names opens each by [Open], with an Interaction of its own, and
+// calls Select.
 func Choose(ctx context.Context, options ...ctap2.Option) (Key, *ctap2.Authenticator, error) {
 	return thisMachine.choose(ctx, options)
 }

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -187,6 +188,36 @@ func TestOpenAndChoose(t *testing.T) {
 		}
 		if _, err := gone.Exchange(ctx, []byte{4}, nil); !errors.Is(err, ctap2.ErrClosed) {
 			t.Errorf("left open: %v", err)
+		}
+	})
+}
+
+// The keys among which one is chosen share an Interaction, which hears of each.
+func TestChooseTouches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		d.plug(t, "/dev/hidraw0", virtual.TouchAfter(time.Hour))
+		d.plug(t, "/dev/hidraw1", virtual.TouchAfter(time.Second))
+		var mu sync.Mutex
+		done, touches := 0, map[*ctap2.Authenticator]int{}
+		_, a, err := d.choose(t.Context(), []ctap2.Option{ctap2.WithInteraction(ctap2.Interaction{
+			Touch: func(r ctap2.TouchRequest) {
+				mu.Lock()
+				defer mu.Unlock()
+				touches[r.Authenticator]++
+			},
+			TouchDone: func() {
+				mu.Lock()
+				defer mu.Unlock()
+				done++
+			},
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		if len(touches) != 2 || touches[a] != 1 || done != 2 {
+			t.Errorf("touches %v, %d done", touches, done)
 		}
 	})
 }

@@ -20,7 +20,9 @@ var errChosen = errors.New("another key was chosen")
 // until ctx ends; one that fails, as by being unplugged, or whose user
 // declines, is out. If none is left the error wraps ErrNoKey and theirs.
 //
-// Of a single key no touch is asked.
+// Of a single key no touch is asked. Of several, Touch and TouchDone of each one's
+// Interaction are called, at the same time: where keys share an Interaction, its
+// functions must take care of what they share.
 func Select(ctx context.Context, keys []*ctap2.Authenticator) (int, error) {
 	switch len(keys) {
 	case 0:

@@ -230,7 +230,7 @@ func (a *Authenticator) deselect(ctx context.Context) error {
 	if err := a.begin(op); err != nil {
 		return err
 	}
-	defer func() { <-a.turn }()
+	defer a.end()
 	a.stopUsingToken()
 	a.forgetSequences()
 	a.volatile.blobWrite = nil

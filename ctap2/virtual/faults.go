@@ -83,6 +83,10 @@ const (
 	// or no credential to list, it says so with a total of 0 and not with
 	// NO_CREDENTIALS (quirk 41).
 	ZeroTotals
+	// TouchTimesOut: makeCredential and getAssertion that nobody touches the key
+	// for end with USER_ACTION_TIMEOUT, as they do on keys older than CTAP21, and
+	// not with OPERATION_DENIED.
+	TouchTimesOut
 )
 
 func (f Fault) has(fault Fault) bool { return f&fault != 0 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 
 	"github.com/tapstone/fido/cose"
 	"github.com/tapstone/fido/internal/cbor"
@@ -116,8 +117,8 @@ func TestFaultMembers(t *testing.T) {
 
 // Whatever is the matter with a key, it answers, and with CBOR.
 func TestFaultPairs(t *testing.T) {
-	for first := Fault(1); first <= ZeroTotals; first <<= 1 {
-		for second := first; second <= ZeroTotals; second <<= 1 {
+	for first := Fault(1); first <= TouchTimesOut; first <<= 1 {
+		for second := first; second <= TouchTimesOut; second <<= 1 {
 			key := newKey(t, Config{Faults: first | second})
 			exchange := func(command byte, parameters any) {
 				t.Helper()
@@ -216,6 +217,25 @@ func TestFaultRequests(t *testing.T) {
 	param = withToken(ctap.CmdMakeCredential, pin.Two, key.token(pin.Two, permMC, testRPID))
 	cred := key.make(param, params{7: names{"uv": true, "up": true}})
 	key.wantFlags(cred, flagUP|flagUV|flagAT)
+}
+
+// Who declines is denied all the same, and what the key times out with by the
+// specification it still does.
+func TestFaultTouchTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := newKey(t, Config{Faults: TouchTimesOut})
+		cred := key.make()
+		for command, parameters := range map[byte]any{
+			ctap.CmdMakeCredential: makeRequest(),
+			ctap.CmdGetAssertion:   assertRequest(allow(cred.id)),
+			ctap.CmdSelection:      nil,
+		} {
+			key.SetPresence(Ignore)
+			key.refused(ctap.StatusUserActionTimeout, command, parameters)
+			key.SetPresence(Refuse)
+			key.refused(ctap.StatusOperationDenied, command, parameters)
+		}
+	})
 }
 
 func TestFaultLargeBlobs(t *testing.T) {

@@ -833,6 +833,9 @@ type USBConn struct {
 	timer   *time.Timer
 }
 
+// ReportSize returns the length in bytes of every report, both ways.
+func (c *USBConn) ReportSize() int { return c.usb.reportSize }
+
 // Read waits for one input report and copies it to p, which should have room
 // for it: what does not fit is lost. It returns the number of bytes, which is
 // the report size unless a Filter changed that. There is no report ID in front.

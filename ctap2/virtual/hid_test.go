@@ -1291,6 +1291,25 @@ func TestUSBOpenRefusesReportSize(t *testing.T) {
 	}
 }
 
+// A USBConn says how long its reports are, for who has not made it: the suite of
+// package conformance asks.
+func TestUSBReportSize(t *testing.T) {
+	for configured, want := range map[int]int{0: 64, 32: 32} {
+		u := newUSB(&coreStub{}, USBConfig{ReportSize: configured})
+		conn, err := u.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := conn.ReportSize(); n != want {
+			t.Errorf("ReportSize() = %d, want %d", n, want)
+		}
+		if n, err := conn.Write(make([]byte, conn.ReportSize())); n != want || err != nil {
+			t.Errorf("Write = %d, %v", n, err)
+		}
+		u.Unplug()
+	}
+}
+
 // message hears a whole message and returns its command and data.
 func (h *host) message() (command byte, data []byte) {
 	h.t.Helper()

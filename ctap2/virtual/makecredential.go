@@ -361,7 +361,10 @@ func (a *Authenticator) create(op *operation, mc *newCredential) (reply, error) 
 	}
 	// Step 16.
 	if mc.algorithm == cose.RS256 {
-		op.keepalive(ctap.KeepaliveProcessing) // finding the primes takes long
+		// Finding the primes takes long.
+		if err := op.keepalive(ctap.KeepaliveProcessing); err != nil {
+			return nil, err
+		}
 	}
 	var err error
 	if c.key, err = newSigningKey(mc.algorithm); err != nil {

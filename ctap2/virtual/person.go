@@ -156,11 +156,10 @@ func (a *Authenticator) ask(op *operation, prompt Prompt) (Answer, error) {
 
 // atOnce is the answer of Touch.
 func atOnce(op *operation) (Answer, error) {
-	op.keepalive(ctap.KeepaliveUPNeeded)
-	switch {
-	case op.power.Err() != nil:
-		return Nothing, context.Cause(op.power)
-	case op.ctx.Err() != nil:
+	if err := op.keepalive(ctap.KeepaliveUPNeeded); err != nil {
+		return Nothing, err
+	}
+	if op.ctx.Err() != nil {
 		return Nothing, refusal(ctap.StatusKeepaliveCancel)
 	}
 	return Approve, nil
@@ -170,7 +169,10 @@ func atOnce(op *operation) (Answer, error) {
 // that is all. It returns an error if the platform cancels or the key loses its
 // power first.
 func await[T comparable](op *operation, limit time.Duration, nothing T, act func(context.Context) T) (T, error) {
-	op.keepalive(ctap.KeepaliveUPNeeded) // the key blinks, and then somebody acts
+	// The key blinks, and then somebody acts.
+	if err := op.keepalive(ctap.KeepaliveUPNeeded); err != nil {
+		return nothing, err
+	}
 	ctx, cancel := context.WithCancel(op.ctx)
 	defer cancel()
 	answers := make(chan T, 1)
@@ -188,7 +190,9 @@ func await[T comparable](op *operation, limit time.Duration, nothing T, act func
 			}
 			return answer, nil
 		case <-tick.C:
-			op.keepalive(ctap.KeepaliveUPNeeded)
+			if err := op.keepalive(ctap.KeepaliveUPNeeded); err != nil {
+				return nothing, err
+			}
 		case <-timeout.C:
 			return nothing, nil
 		case <-op.power.Done():
@@ -218,10 +222,10 @@ func (a *Authenticator) touch(op *operation, prompt Prompt) (Answer, error) {
 // consent is touch for makeCredential and getAssertion, whose algorithms
 // answer OPERATION_DENIED both to a person who declines and to one who does
 // nothing (§6.1.2 steps 1 and 14, §6.2.2 steps 1 and 9). USER_ACTION_TIMEOUT is
-// for the commands that say so, and for those of CTAP 2.0.
+// for the commands that say so, for those of CTAP 2.0, and for a fault.
 func (a *Authenticator) consent(op *operation, prompt Prompt) error {
 	err := a.confirm(op, prompt)
-	if err == refusal(ctap.StatusUserActionTimeout) && a.cfg.Level >= CTAP21 {
+	if err == refusal(ctap.StatusUserActionTimeout) && a.cfg.Level >= CTAP21 && !a.cfg.Faults.has(TouchTimesOut) {
 		return refusal(ctap.StatusOperationDenied)
 	}
 	return err

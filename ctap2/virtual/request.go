@@ -3,7 +3,6 @@ package virtual
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"github.com/tapstone/fido/internal/cbor"
 	"github.com/tapstone/fido/internal/ctap"
@@ -20,8 +19,8 @@ type operation struct {
 	transport string
 	lone      bool // the allowList of a getAssertion has one entry; for a fault
 
-	notify   func(byte)
-	notified sync.WaitGroup // for the call of notify that the command does not wait for
+	notify func(byte)
+	turn   chan struct{} // the key's
 }
 
 // Transports that tokens and resets know about (WebAuthn §5.8.4).
@@ -41,23 +40,35 @@ func (p port) Exchange(ctx context.Context, message []byte, status func(byte)) (
 	return p.exchangeOver(ctx, p.transport, message, status)
 }
 
-// keepalive tells the platform that the key is still there, and waits until it
-// has heard. The call is in a goroutine of its own so that it may unplug the
-// key, for which it has to wait until the command is over: without power the
-// command goes on, and calls no more.
-func (op *operation) keepalive(status byte) {
-	if op.notify == nil || op.power.Err() != nil {
-		return
-	}
-	heard := make(chan struct{})
-	op.notified.Go(func() {
-		defer close(heard)
-		op.notify(status)
-	})
+// enter waits until a channel takes its one value. What it returns is begin's.
+func (op *operation) enter(gate chan struct{}) error {
 	select {
-	case <-heard:
+	case gate <- struct{}{}:
+		return nil
+	case <-op.ctx.Done():
+		return refusal(ctap.StatusKeepaliveCancel)
 	case <-op.power.Done():
+		return context.Cause(op.power)
 	}
+}
+
+// keepalive tells the platform that the key is still there. It returns the reason
+// if the key has lost its power; the command must then end, and touch nothing of
+// the key's.
+func (op *operation) keepalive(status byte) error {
+	if op.notify != nil && op.power.Err() == nil {
+		op.notifyOutOfTurn(status)
+	}
+	return context.Cause(op.power)
+}
+
+// notifyOutOfTurn gives up the turn for the call, which may unplug the key. It has
+// it again even if notify panics, or ends its goroutine, as one does that fails a
+// test: deferred functions of the command follow.
+func (op *operation) notifyOutOfTurn(status byte) {
+	<-op.turn
+	defer func() { op.turn <- struct{}{} }()
+	op.notify(status)
 }
 
 // A refusal is the status byte that a command ends with.

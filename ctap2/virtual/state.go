@@ -87,6 +87,9 @@ func openState(cfg *Config) (*state, error) {
 	if cfg.Path != "" {
 		var err error
 		if s.journal, live, err = openJournal(cfg.Path, shelving{kindCredential, credentialGroup, s.note}); err != nil {
+			if errors.Is(err, ErrInUse) || errors.Is(err, errJournalDamaged) {
+				err = fmt.Errorf("%s: %w", cfg.Path, err) // other errors name it
+			}
 			return nil, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -148,6 +149,33 @@ func TestBadFile(t *testing.T) {
 		a.Close()
 		t.Error("a directory is a key")
 	}
+}
+
+// A program that keeps several keys has to say which it cannot have.
+func TestNewNamesTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	refused := func(want error) {
+		t.Helper()
+		a, err := New(Config{Path: path})
+		if err == nil {
+			a.Close()
+		}
+		if !errors.Is(err, want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("New = %v, want %v of %s", err, want, path)
+		}
+	}
+	if err := os.WriteFile(path, []byte("something else, and long enough to be a key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused(errJournalDamaged)
+	if runtime.GOOS == "windows" {
+		return // no lock there
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	newKey(t, Config{Path: path})
+	refused(ErrInUse)
 }
 
 func TestApplyBadRecords(t *testing.T) {

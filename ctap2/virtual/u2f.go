@@ -122,7 +122,7 @@ func (a *Authenticator) msg(ctx context.Context, cmd *commandAPDU) (data []byte,
 	case err != nil:
 		return nil, 0, err
 	}
-	defer func() { <-a.turn }()
+	defer a.end()
 	a.forgetSequences() // as every command does that is not part of one
 	a.volatile.blobWrite = nil
 	data, err = a.runU2F(op, cmd)

@@ -15,6 +15,10 @@
 //	defer dev.Close()
 //	key, err := ctap2.Open(ctx, dev, …)
 //
+// Closing an Authenticator is the end of the key. One that is opened several times
+// has a method Open: dev.Open() is a connection, a [Conn], that takes the place of
+// dev in the last line, and closing that leaves the key as it is.
+//
 // No library is needed to talk to one: Exchange takes the message of a CTAP
 // transport, a command byte and a CBOR map, and returns the answer, a status
 // byte and a CBOR map. Msg takes a request of U2F and returns its response, both
@@ -43,9 +47,14 @@
 // A [Profile] has the Config of a typical key, from U2F alone to CTAP 2.3.
 // Config takes abilities away one by one, down to Config{Level: CTAP1}, and
 // [Fault] holds the misbehaviours of keys in the field, for programs that must
-// live with them. PowerCycle does what pulling a key out and putting it back
-// does. Config.Path keeps the key in a file, across processes; whoever can read
-// that file has the key.
+// live with them. Config.Path keeps the key in a file, across processes; whoever
+// can read that file has the key.
+//
+// PowerCycle does to the key what pulling it out and putting it back does. It does
+// not break connections: a ctap2.Authenticator that was opened before works on,
+// where that of a real key fails and has to be opened again. A program is tested
+// for that with a key that is plugged in, by PlugIn: Unplug of its [USB] breaks
+// the connections as well.
 //
 // # Many keys, and full ones
 //
@@ -517,8 +526,10 @@ type Authenticator struct {
 	cfg        Config
 	extensions []extension
 
-	// turn holds one value while a command runs. All below it, down to mu,
-	// belongs to whoever put it there.
+	// line holds one value while a command runs. So does turn, but for the calls
+	// of its status function; it also does while the key loses or gets its power.
+	// All below it, down to mu, belongs to whoever put it there.
+	line       chan struct{}
 	turn       chan struct{}
 	state      *state
 	volatile   volatile
@@ -550,11 +561,11 @@ type volatile struct {
 
 // New builds the key that cfg describes and plugs it in. With Config.Path it
 // is the one that the file holds. It refuses a Config that contradicts itself,
-// and a file that it cannot read: but for credentials, which are read when a
-// command needs them, and then may turn out to be damaged. On Unix, but for AIX, Solaris and illumos, it
-// refuses a file that is open already, by this process or another one, with an
-// error that wraps ErrInUse; elsewhere, as on Windows, it cannot tell, and a
-// file that is open twice is damaged.
+// and a file that it cannot read: but for credentials, which are read when
+// something needs them, and then may turn out to be damaged. On Unix, but for AIX,
+// Solaris and illumos, it refuses a file that is open already, by this process or
+// another one, with an error that wraps ErrInUse; elsewhere, as on Windows, it
+// cannot tell, and a file that is open twice is damaged.
 func New(cfg Config) (*Authenticator, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.check(); err != nil {
@@ -566,6 +577,7 @@ func New(cfg Config) (*Authenticator, error) {
 	}
 	a := &Authenticator{
 		cfg:          cfg,
+		line:         make(chan struct{}, 1),
 		turn:         make(chan struct{}, 1),
 		state:        s,
 		presence:     cfg.Presence,
@@ -607,10 +619,11 @@ func (a *Authenticator) powerUp() error {
 }
 
 // PowerCycle unplugs the key and plugs it in again. A command under way fails
-// with an error for which errors.Is(err, hid.ErrDeviceGone) holds. Tokens, key
-// agreement keys, the block after three wrong PINs in a row and what
-// getNextAssertion would have returned are gone, and the time in which a reset
-// is allowed starts again. A closed key stays closed.
+// with an error for which errors.Is(err, hid.ErrDeviceGone) holds. Later ones do
+// not, those over a Conn from before included; it is USB.Unplug that breaks
+// connections, as with a real key. Tokens, key agreement keys, the block after
+// three wrong PINs in a row and what getNextAssertion would have returned are gone,
+// and the time in which a reset is allowed starts again. A closed key stays closed.
 //
 // A Person may call it, and so may the status function of Exchange.
 func (a *Authenticator) PowerCycle() {
@@ -672,11 +685,10 @@ func (a *Authenticator) Close() error {
 //
 // While the command runs, status, if it is not nil, is called with 2 at once
 // and every 100 ms as long as the key waits for a person, and with 1 before it
-// does something that takes long. The calls come one after the other, each from
-// a goroutine of its own; the command waits for each, and Exchange returns
-// after the last. So status may call PowerCycle and Close, which end the
-// command, but an Exchange within it waits until its own context ends: the key
-// is busy.
+// does something that takes long. It is called by the goroutine that called
+// Exchange, and the command waits for it. It may call PowerCycle and Close, which
+// end the command, but an Exchange within it waits until its own context ends: the
+// key is busy.
 //
 // The end of ctx cancels the command as CTAPHID_CANCEL does: if it is still
 // waiting, for a person or for its turn, the answer is the status
@@ -690,25 +702,15 @@ func (a *Authenticator) Exchange(ctx context.Context, message []byte, status fun
 // exchangeOver is Exchange for a command that comes over a transport.
 func (a *Authenticator) exchangeOver(ctx context.Context, transport string, message []byte, status func(byte)) ([]byte, error) {
 	a.mu.Lock()
-	op := &operation{ctx: ctx, power: a.power, transport: transport, notify: status}
+	op := &operation{ctx: ctx, power: a.power, transport: transport, notify: status, turn: a.turn}
 	a.mu.Unlock()
-	answer, err := a.exchange(op, message)
-	// Not before it is somebody else's turn, for which a status function that
-	// unplugs the key waits.
-	op.notified.Wait()
-	return answer, err
-}
-
-// exchange is Exchange, but for a call of the status function that the command
-// did not wait for.
-func (a *Authenticator) exchange(op *operation, message []byte) ([]byte, error) {
 	switch err := a.begin(op); {
 	case err == refusal(ctap.StatusKeepaliveCancel):
 		return []byte{ctap.StatusKeepaliveCancel}, nil
 	case err != nil:
 		return nil, err
 	}
-	defer func() { <-a.turn }()
+	defer a.end()
 	answer, err := a.run(op, message)
 	a.u2f.Store(a.speaksU2F())
 	var refused refusal
@@ -725,25 +727,30 @@ func (a *Authenticator) exchange(op *operation, message []byte) ([]byte, error) 
 	return []byte{byte(refused)}, nil
 }
 
-// begin waits for a command's turn, which the caller gives back. It returns
+// begin waits for a command's turn, which end gives back. It returns
 // KEEPALIVE_CANCEL if the platform cancels first, and the reason if the key
 // loses its power.
 func (a *Authenticator) begin(op *operation) error {
-	select {
-	case a.turn <- struct{}{}:
-	case <-op.ctx.Done():
-		return refusal(ctap.StatusKeepaliveCancel)
-	case <-op.power.Done():
-		return context.Cause(op.power)
+	if err := op.enter(a.line); err != nil {
+		return err
+	}
+	if err := op.enter(a.turn); err != nil {
+		<-a.line
+		return err
 	}
 	err := context.Cause(op.power)
 	if err == nil && op.ctx.Err() != nil {
 		err = refusal(ctap.StatusKeepaliveCancel)
 	}
 	if err != nil {
-		<-a.turn
+		a.end()
 	}
 	return err
+}
+
+func (a *Authenticator) end() {
+	<-a.turn
+	<-a.line
 }
 
 // forgetSequences ends what stateful commands would go on with.

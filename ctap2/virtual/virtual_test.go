@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -55,7 +57,7 @@ func TestConfigRefused(t *testing.T) {
 		"no way to verify":  {AlwaysUV: true, NoClientPIN: true},
 		"many fingers":      {BuiltInUV: UVConfigured, Fingerprints: 200, MaxTemplateFriendlyName: 64},
 		"too many fingers":  {BuiltInUV: UVConfigured, Fingerprints: 500},
-		"long finger names": {BuiltInUV: UVConfigured, MaxTemplateFriendlyName: 1 << 62},
+		"long finger names": {BuiltInUV: UVConfigured, MaxTemplateFriendlyName: math.MaxInt},
 		"many commands":     {VendorConfigCommands: make([]uint64, 1000)},
 		"PIN not for that":  {AlwaysUV: true, PIN: testPIN, NoMCGAPermissionsWithClientPIN: true},
 	} {
@@ -282,22 +284,72 @@ func TestUnpluggedFromWithin(t *testing.T) {
 	}
 }
 
+// The status function is called by the goroutine that called Exchange, so that a
+// test may fail in it, which ends that goroutine, and the command. The key is as
+// good as before then, and as busy until then.
+func TestStatusFunctionEndsItsGoroutine(t *testing.T) {
+	for name, person := range map[string]Person{"nobody asked": nil, "asked": Ignore} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				key := newKey(t, Config{Presence: person})
+				var first, second sync.WaitGroup
+				ended := false
+				first.Go(func() {
+					key.Exchange(t.Context(), []byte{ctap.CmdSelection}, func(byte) {
+						second.Go(func() {
+							key.ok(ctap.CmdGetInfo, nil)
+							ended = true
+						})
+						synctest.Wait()
+						if ended {
+							t.Error("another command had the key meanwhile")
+						}
+						runtime.Goexit()
+					})
+					t.Error("the status function is called by another goroutine")
+				})
+				first.Wait()
+				second.Wait()
+			})
+		})
+	}
+}
+
+// Within the status function the key is busy.
+func TestExchangeFromWithin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := newKey(t, Config{})
+		status, _ := key.exchange(t.Context(), []byte{ctap.CmdSelection}, func(byte) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if status, _ := key.exchange(ctx, []byte{ctap.CmdGetInfo}, nil); status != ctap.StatusKeepaliveCancel {
+				t.Errorf("status %#02x", status)
+			}
+		})
+		if status != ctap.StatusOK {
+			t.Errorf("status %#02x", status)
+		}
+	})
+}
+
 // A key that loses its power in the call before something that takes long does
-// it, and calls no more.
+// not begin it.
 func TestUnpluggedWhileProcessing(t *testing.T) {
 	key := newKey(t, Config{Algorithms: []cose.Algorithm{cose.RS256}})
 	request := makeRequest(params{4: []names{{"alg": -257, "type": "public-key"}}})
 	var heard []byte
-	answer, err := key.Exchange(t.Context(), message(t, ctap.CmdMakeCredential, request), func(status byte) {
+	_, err := key.Exchange(t.Context(), message(t, ctap.CmdMakeCredential, request), func(status byte) {
 		heard = append(heard, status)
 		if status == ctap.KeepaliveProcessing {
 			key.PowerCycle()
 		}
 	})
-	if err != nil || answer[0] != ctap.StatusOK || !slices.Equal(heard, []byte{ctap.KeepaliveUPNeeded, ctap.KeepaliveProcessing}) {
-		t.Errorf("answer %x, %v, keepalives %v", answer[:1], err, heard)
+	if !errors.Is(err, ctap.ErrDeviceGone) || !slices.Equal(heard, []byte{ctap.KeepaliveUPNeeded, ctap.KeepaliveProcessing}) {
+		t.Errorf("%v, keepalives %v", err, heard)
 	}
-	key.ok(ctap.CmdGetInfo, nil)
+	if n := len(key.stored()); n != 0 {
+		t.Errorf("%d credentials", n)
+	}
 }
 
 // Whoever unplugs a key first, a closed one is closed.

@@ -29,9 +29,9 @@ type Client struct {
 	// at once: one that was unplugged, or does not answer in three seconds, is
 	// out.
 	Authenticators []*ctap2.Authenticator
-	// Select chooses one of several keys that would do, by its index. The
-	// function of that name in package keys asks for a touch. It is not called
-	// for a single one.
+	// Select chooses one of several suitable keys, by its index. The function of
+	// that name in package keys asks for a touch. It is not called for a single
+	// one.
 	Select func(ctx context.Context, keys []*ctap2.Authenticator) (int, error)
 
 	// ChooseAccount chooses one of several accounts to sign in with, by its
@@ -41,10 +41,10 @@ type Client struct {
 	// RelatedOrigins fetches https://RPID/.well-known/webauthn, where a site
 	// says which others may use its RP ID (WebAuthn §5.11). It is called for an
 	// RP ID that the Origin has no right to by itself, if that is one of https,
-	// and returns the body of a response with status 200 and content type application/json. The request
-	// carries no credentials and no referrer, and does not follow a redirect to
-	// anything but https; the caller limits the length. Nil: such an RP ID is
-	// refused.
+	// and returns the body of a response with status 200 and content type
+	// application/json. The request carries no credentials and no referrer, and
+	// does not follow a redirect to anything but https; the caller limits the
+	// length. Nil: such an RP ID is refused.
 	RelatedOrigins func(ctx context.Context, rpID string) ([]byte, error)
 
 	// EnterpriseAttestation is what a relying party gets that asks for an
@@ -126,7 +126,7 @@ func (c *ceremony) clientDataHash() []byte {
 }
 
 // patiently does what waits for the user, again where the key has lost patience
-// before the relying party: most do after 30 seconds. Some say then that the
+// before the relying party: most do after 30 seconds. Most of those say that the
 // user declined, which has to be believed.
 func (c *ceremony) patiently(do func() error) error {
 	for {
@@ -202,7 +202,7 @@ func pick[P any](c *ceremony, plan func(*ctap2.Authenticator, *ctap2.Info) (P, e
 	case len(plans) == 0:
 		return picked, unsuitable(why)
 	case c.client.Select == nil:
-		return picked, refuse(ErrNotAllowed, "%d keys would do, and the Client has no Select", len(keys))
+		return picked, refuse(ErrNotAllowed, "%d keys are suitable, and the Client has no Select", len(keys))
 	}
 	i, err := c.client.Select(c.ctx, keys)
 	if err != nil {
@@ -214,7 +214,7 @@ func pick[P any](c *ceremony, plan func(*ctap2.Authenticator, *ctap2.Info) (P, e
 	return plans[i], nil
 }
 
-// unsuitable returns why none of several keys will do, each reason once.
+// unsuitable returns why none of several keys is suitable, each reason once.
 func unsuitable(why []error) error {
 	var distinct []error
 	said := make(map[string]bool)

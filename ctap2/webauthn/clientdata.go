@@ -64,11 +64,14 @@ var ErrNotValid = errors.New("webauthn: the response is not valid")
 
 // An Expectation is what a relying party looks at in a response besides its
 // signature and, for a registration, its attestation (WebAuthn §7.1 steps 6 to
-// 17, §7.2 steps 10 to 18): for tools and tests. Servers have libraries that do
-// all of it.
+// 17, §7.2 steps 10 to 18).
 type Expectation struct {
 	Type string // TypeCreate or TypeGet
 	RPID string
+	// AppID is the one of the request's extension appid (WebAuthn §10.1.1), empty
+	// if it had none: a sign-in may be for the AppID in place of the RPID. In a
+	// registration it is without effect.
+	AppID string
 	// Challenge is the one that was handed out. Nil: not looked at, which only a
 	// tool may do that was not told it.
 	Challenge        Base64URL
@@ -77,7 +80,8 @@ type Expectation struct {
 
 // Check returns the client data of a response if it and the authenticator data
 // are as expected, made at an origin that may use the RP ID, by a user who was
-// there; and an error that wraps ErrNotValid otherwise.
+// there; and an error that wraps ErrNotValid otherwise. For a registration, data
+// are the AuthData of what attestation.ParseObject returns.
 func (x *Expectation) Check(clientDataJSON []byte, data *ctap2.AuthenticatorData) (*ClientData, error) {
 	refused := func(format string, args ...any) (*ClientData, error) {
 		return nil, fmt.Errorf("%w: %s", ErrNotValid, fmt.Sprintf(format, args...))
@@ -93,12 +97,14 @@ func (x *Expectation) Check(clientDataJSON []byte, data *ctap2.AuthenticatorData
 		return refused("clientDataJSON: %v", err)
 	}
 	made, err := parseOrigin(client.Origin)
+	ours := data.RPIDHash == sha256.Sum256([]byte(x.RPID)) ||
+		x.Type == TypeGet && x.AppID != "" && data.RPIDHash == sha256.Sum256([]byte(x.AppID))
 	switch {
 	case client.Type != x.Type:
 		return refused("the type is %.64q, not %q", client.Type, x.Type)
 	case x.Challenge != nil && !bytes.Equal(client.Challenge, x.Challenge):
 		return refused("the challenge is another")
-	case data.RPIDHash != sha256.Sum256([]byte(x.RPID)):
+	case !ours:
 		return refused("it is for another site than %q", x.RPID)
 	case err != nil:
 		return refused("it was made at %.64q: %v", client.Origin, err)

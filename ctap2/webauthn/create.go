@@ -25,7 +25,7 @@ type registration struct {
 }
 
 // registrationExtensions are the client's parts of extensions in a registration:
-// each adds to the request for one key, or says why that key will not do.
+// each adds to the request for one key, or says why that key is not suitable.
 var registrationExtensions = []func(*registration) error{
 	(*registration).appIDExclude,
 	(*registration).credProps,
@@ -39,18 +39,25 @@ var registrationExtensions = []func(*registration) error{
 	(*registration).others,
 }
 
-// Create registers a credential (WebAuthn §5.1.3). It asks the key that will do,
-// or the one of several that Select chooses, and returns when the person has
-// touched it, or has declined, or time was up: after what the options say,
-// within 5 to 10 minutes, or earlier, when ctx ends. A key that says before that
-// its time is up is asked again, and its Interaction tells of another touch. All
-// errors are of type *Error.
+// Create registers a credential (WebAuthn §5.1.3). It asks the key that is
+// suitable, or the one of several that Select chooses, and returns when the person
+// has touched it, or has declined, or time was up: after what the options say,
+// within 5 to 10 minutes, or earlier, when ctx ends. All errors are of type
+// *Error.
 //
-// A user.id that is not of 1 to 64 bytes and an empty challenge are an ErrType,
-// an RP ID that is not the Origin's an ErrSecurity. If the key holds one of
-// ExcludeCredentials the error is ErrInvalidState, after a touch. Without
-// attestation, the statement is left out of the response, unless it is one that
-// the credential signed itself and that does not tell the model of the key.
+// A key has a shorter patience, most of them 30 seconds. One that says then that
+// time was up (CTAP2_ERR_USER_ACTION_TIMEOUT) is asked again, and its Interaction
+// tells of another touch. But most keys say CTAP2_ERR_OPERATION_DENIED, as if the
+// person had declined, which cannot be told apart: the ceremony ends with
+// ErrNotAllowed, which wraps ctap2.ErrOperationDenied. A program that wants to go
+// on offers to try again.
+//
+// A user.id that is not of 1 to 64 bytes, an empty challenge, and a value that an
+// option cannot have, are an ErrType, an RP ID that is not the Origin's an
+// ErrSecurity. If the key holds one of ExcludeCredentials the error is
+// ErrInvalidState, after a touch. Without attestation, the statement is left out
+// of the response, unless it is one that the credential signed itself and that
+// does not tell the model of the key.
 //
 // A discoverable credential that is but preferred, and takes room or a PIN that
 // cannot be had, becomes another. A key that lists what a site insists on, and
@@ -73,6 +80,7 @@ func (c *Client) Create(ctx context.Context, options *CreationOptions) (*Registr
 	defer ongoing.end()
 	in := &options.Extensions
 	err = cmp.Or(
+		options.check(),
 		ongoing.origin.checkAppID(in.AppIDExclude),
 		in.PRF.checkRegistration(),
 		in.checkCredProtect(),
@@ -142,7 +150,7 @@ func (r *registration) mayMakeAnother(err error) bool {
 		(errors.Is(err, ctap2.ErrKeyStoreFull) || errors.Is(err, ctap2.ErrNoPIN))
 }
 
-// planRegistration returns what to ask of a key, or why it will not do.
+// planRegistration returns what to ask of a key, or why it is not suitable.
 func (c *ceremony) planRegistration(key *ctap2.Authenticator, info *ctap2.Info, options *CreationOptions, algorithms []cose.Algorithm) (*registration, error) {
 	selection := options.AuthenticatorSelection
 	r := &registration{ceremony: c, key: key, info: info, options: options}

@@ -13,17 +13,15 @@ func (in *ExtensionInputs) credProtectPolicy() (policy ctap2.CredProtectPolicy, 
 	return 0, false
 }
 
-// checkCredProtect refuses an unknown policy that is enforced.
+// checkCredProtect refuses an unknown policy.
 func (in *ExtensionInputs) checkCredProtect() error {
-	_, known := in.credProtectPolicy()
-	if in.CredentialProtectionPolicy != "" && in.EnforceCredentialProtectionPolicy && !known {
+	if _, known := in.credProtectPolicy(); !known && in.CredentialProtectionPolicy != "" {
 		return refuse(ErrNotSupported, "unknown credential protection policy %.64q", in.CredentialProtectionPolicy)
 	}
 	return nil
 }
 
-// credProtect is credentialProtectionPolicy (CTAP §12.1). An unknown policy that
-// is not enforced is ignored.
+// credProtect is credentialProtectionPolicy (CTAP §12.1).
 func (r *registration) credProtect() error {
 	in := &r.options.Extensions
 	policy, ok := in.credProtectPolicy()

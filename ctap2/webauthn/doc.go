@@ -21,9 +21,9 @@
 //
 // # Several keys, several accounts
 //
-// Where more than one key is open, those that will not do are left out, such as
-// one that cannot verify its user where that is required. Of the others
-// Client.Select chooses:
+// Where more than one key is open, unsuitable ones are left out, such as one that
+// cannot verify its user where that is required. Of the others Client.Select
+// chooses:
 //
 //	client.Authenticators, client.Select = []*ctap2.Authenticator{one, other}, keys.Select
 //
@@ -61,11 +61,18 @@
 // The reasons, and names such as ErrConstraint, tell what keys a person has, which
 // browsers hide from sites. A program that relays errors to one should hand on
 // nothing but what [Error.SiteName] returns, and not before the person has done
-// something: an error that comes at once, such as that the only key will not do,
+// something: an error that comes at once, such as that the only key is unsuitable,
 // tells as much by its timing.
+//
+// # The relying party's side
+//
+// Both responses can be read from JSON. A registration is looked at by
+// [Expectation.Check], and by package attestation, which verifies its signature; a
+// sign-in by [AuthenticationResponse.Verify], which does both. Their examples are
+// all that a relying party does with a response. Handing out each challenge once,
+// and keeping the accounts, is its own business.
 //
 // # What is not here
 //
-// A relying party's side of it, but for [Expectation]: servers have libraries
-// for that. Platform authenticators, and phones over hybrid transports. Conditional mediation.
+// Platform authenticators, phones over hybrid transports, conditional mediation.
 package webauthn

@@ -17,7 +17,7 @@ type ErrorName string
 // Names of errors.
 const (
 	// ErrNotAllowed: the person declined, time was up, or no key of the Client
-	// will do; also whatever else a key or its transport failed with.
+	// is suitable; also whatever else a key or its transport failed with.
 	ErrNotAllowed ErrorName = "NotAllowedError"
 	// ErrInvalidState: the key holds one of ExcludeCredentials.
 	ErrInvalidState ErrorName = "InvalidStateError"
@@ -93,10 +93,7 @@ func (c *ceremony) failure(err error) error {
 	switch {
 	case is(ctap2.ErrCredentialExcluded):
 		name = ErrInvalidState
-	case cause != nil && is(cause): // a status does not say so in its text
-		if err.Error() != cause.Error() {
-			err = fmt.Errorf("%w: %w", cause, err)
-		}
+	case cause != nil && is(cause):
 		if c.caller.Err() != nil {
 			name = ErrAbort
 		}

@@ -28,7 +28,7 @@ type authentication struct {
 }
 
 // authenticationExtensions are the client's parts of extensions in a sign-in:
-// each adds to the request for one key, or says why that key will not do.
+// each adds to the request for one key, or says why that key is not suitable.
 var authenticationExtensions = []func(*authentication) error{
 	(*authentication).appID, // first: it may change the RP ID
 	(*authentication).prf,
@@ -39,11 +39,12 @@ var authenticationExtensions = []func(*authentication) error{
 	(*authentication).others,
 }
 
-// Get signs in (WebAuthn §5.1.4). It asks the key that will do, or the one of
+// Get signs in (WebAuthn §5.1.4). It asks the key that is suitable, or the one of
 // several that Select chooses, has ChooseAccount choose if the key knows several
-// accounts, and returns as Create does. If the key knows none the error is
-// ErrNotAllowed and wraps ctap2.ErrNoCredentials: after a touch, or at once from
-// a key that can know none, having no discoverable credentials.
+// accounts, and returns as Create does, also where nobody touches the key. A value
+// that an option cannot have is an ErrType. If the key knows no account the error
+// is ErrNotAllowed and wraps ctap2.ErrNoCredentials: after a touch, or at once
+// from a key that can know none, having no discoverable credentials.
 func (c *Client) Get(ctx context.Context, options *RequestOptions) (*AuthenticationResponse, error) {
 	ongoing, err := c.begin(ctx, TypeGet, options.RPID, options.Challenge, options.Timeout)
 	if err != nil {
@@ -52,6 +53,7 @@ func (c *Client) Get(ctx context.Context, options *RequestOptions) (*Authenticat
 	defer ongoing.end()
 	in := &options.Extensions
 	err = cmp.Or(
+		options.check(),
 		ongoing.origin.checkAppID(in.AppID),
 		in.PRF.checkAuthentication(options.AllowCredentials),
 		in.HMACGetSecret.check(in.PRF),
@@ -59,9 +61,6 @@ func (c *Client) Get(ctx context.Context, options *RequestOptions) (*Authenticat
 	)
 	if err != nil {
 		return nil, err
-	}
-	if len(options.AllowCredentials) > 0 && len(descriptors(options.AllowCredentials)) == 0 {
-		return nil, refuse(ErrNotAllowed, "allowCredentials has no entry of type %q", publicKeyType)
 	}
 	response, err := ongoing.authenticate(options)
 	if err != nil {
@@ -164,7 +163,7 @@ func (a *authentication) dropToken() {
 	}
 }
 
-// planAuthentication returns what to ask of a key, or why it will not do.
+// planAuthentication returns what to ask of a key, or why it is not suitable.
 func (c *ceremony) planAuthentication(key *ctap2.Authenticator, info *ctap2.Info, options *RequestOptions) (*authentication, error) {
 	a := &authentication{ceremony: c, key: key, info: info, options: options, permissions: ctap2.PermissionGetAssertion}
 	a.request = ctap2.GetAssertionRequest{

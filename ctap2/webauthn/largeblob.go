@@ -34,7 +34,10 @@ func (o object) largeBlob() *LargeBlobInputs {
 		return nil
 	}
 	in := new(LargeBlobInputs)
-	o.read("support", &in.Support)
+	if o.raw("support") != nil {
+		in.Support = Preferred // so is a value that is not known
+		o.readValue("support", &in.Support, supports)
+	}
 	o.read("read", &in.Read)
 	o.read("write", &in.Write)
 	return in
@@ -54,17 +57,20 @@ func blobsInArray(info *ctap2.Info) bool {
 }
 
 func (in *LargeBlobInputs) checkRegistration() error {
-	if in != nil && (in.Read || in.Write != nil) {
-		return refuse(ErrNotSupported, "largeBlob.read and largeBlob.write belong into a sign-in")
+	switch {
+	case in == nil:
+		return nil
+	case in.Read || in.Write != nil:
+		return refuse(ErrNotSupported, "largeBlob.read and largeBlob.write belong in a sign-in")
 	}
-	return nil
+	return checkValue("largeBlob.support", in.Support, supports)
 }
 
 func (in *LargeBlobInputs) checkAuthentication(allowed []CredentialDescriptor) error {
 	switch {
 	case in == nil:
 	case in.Support != "":
-		return refuse(ErrNotSupported, "largeBlob.support belongs into a registration")
+		return refuse(ErrNotSupported, "largeBlob.support belongs in a registration")
 	case in.Read && in.Write != nil:
 		return refuse(ErrNotSupported, "largeBlob.read and largeBlob.write in one request")
 	case in.Write != nil && len(allowed) != 1:

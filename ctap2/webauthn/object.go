@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -109,6 +110,15 @@ func (o object) read(name string, v any) {
 		reason = "not a list of strings"
 	}
 	o.at(name).fail("%s", reason)
+}
+
+// readValue sets what v points to to a member's value, if that is one of those
+// known.
+func (o object) readValue(name string, v *string, known []string) {
+	var value string
+	if o.read(name, &value); slices.Contains(known, value) {
+		*v = value
+	}
 }
 
 // readNumber reads a number in whichever notation: 60000, 60000.0, 6e4. One that

@@ -1,14 +1,17 @@
 package webauthn
 
 import (
+	"cmp"
 	"encoding/json"
+	"slices"
 
 	"github.com/tapstone/fido/cose"
 	"github.com/tapstone/fido/ctap2"
 )
 
-// Values of options. One that is none of them counts as absent, as the
-// specification has it: servers may know more than this package does.
+// Values of options. In JSON one that is none of them counts as absent, as the
+// specification has it: servers may know more than this package does. Create and
+// Get refuse it with ErrType: a program that says "Required" means something.
 const (
 	Required    = "required"    // ResidentKey, UserVerification, LargeBlobInputs.Support
 	Preferred   = "preferred"   // the same
@@ -24,6 +27,14 @@ const (
 )
 
 const publicKeyType = "public-key"
+
+// Values that options of a kind can have.
+var (
+	requirements = []string{Required, Preferred, Discouraged}
+	attachments  = []string{CrossPlatform, Platform}
+	conveyances  = []string{AttestationNone, AttestationIndirect, AttestationDirect, AttestationEnterprise}
+	supports     = []string{Required, Preferred}
+)
 
 // CreationOptions are what a relying party wants of a registration (WebAuthn
 // §5.4, PublicKeyCredentialCreationOptions). Zero values mean "absent".
@@ -68,25 +79,40 @@ type User struct {
 	DisplayName string    `json:"displayName"`
 }
 
-// CredentialParameters name an algorithm (WebAuthn §5.3). Those of another type
-// than "public-key" are ignored; if there are none but such, Create refuses the
-// options with ErrNotSupported.
+// CredentialParameters name an algorithm (WebAuthn §5.3). Type is "public-key",
+// which an empty string means. Those of another type are left out in reading
+// JSON, unless there are none but such; Create refuses them with ErrNotSupported.
 type CredentialParameters struct {
 	Type      string         `json:"type"`
 	Algorithm cose.Algorithm `json:"alg"`
 }
 
-// A CredentialDescriptor names a credential (WebAuthn §5.8.3). One of another
-// type than "public-key" is ignored; if AllowCredentials has none but such, Get
-// refuses the options with ErrNotAllowed. Transports are ignored: each key is
-// asked.
+// A CredentialDescriptor names a credential (WebAuthn §5.8.3). Type is
+// "public-key", which an empty string means. Those of another type are left out
+// in reading JSON, but for AllowCredentials that has none but such, which is not
+// the same as an empty one. Get refuses them with ErrNotAllowed, Create with
+// ErrType. Transports are ignored: each key is asked.
 type CredentialDescriptor struct {
 	Type       string    `json:"type"`
 	ID         Base64URL `json:"id"`
 	Transports []string  `json:"transports,omitempty"`
 }
 
-// AuthenticatorSelection says which keys will do (WebAuthn §5.4.4).
+// MarshalJSON writes an empty Type as what it means.
+func (p CredentialParameters) MarshalJSON() ([]byte, error) {
+	type members CredentialParameters
+	p.Type = cmp.Or(p.Type, publicKeyType)
+	return json.Marshal(members(p))
+}
+
+// MarshalJSON writes an empty Type as what it means.
+func (d CredentialDescriptor) MarshalJSON() ([]byte, error) {
+	type members CredentialDescriptor
+	d.Type = cmp.Or(d.Type, publicKeyType)
+	return json.Marshal(members(d))
+}
+
+// AuthenticatorSelection says which keys are suitable (WebAuthn §5.4.4).
 type AuthenticatorSelection struct {
 	AuthenticatorAttachment string `json:"authenticatorAttachment,omitempty"`
 	// ResidentKey says whether the credential shall be discoverable. Without it,
@@ -105,9 +131,10 @@ type ExtensionInputs struct {
 	// §10.1.3).
 	CredProps bool `json:"credProps,omitempty"`
 	// CredentialProtectionPolicy says when the new credential may be used (CTAP
-	// §12.1), by the name of a [ctap2.CredProtectPolicy]. If it is enforced, a
-	// key that has no such policies will not do, unless the policy is
-	// "userVerificationOptional".
+	// §12.1), by the name of a [ctap2.CredProtectPolicy]; Create refuses another
+	// with ErrNotSupported, and in JSON it is ignored unless it is enforced. If it
+	// is enforced, a key that has no such policies is not suitable, unless the
+	// policy is "userVerificationOptional".
 	CredentialProtectionPolicy        string `json:"credentialProtectionPolicy,omitempty"`
 	EnforceCredentialProtectionPolicy bool   `json:"enforceCredentialProtectionPolicy,omitempty"`
 
@@ -149,8 +176,9 @@ type ExtensionInputs struct {
 // it. It refuses with ErrEncoding what is not JSON, a member of the wrong type,
 // and a required one that is missing, which the error names: rp, user, user.id,
 // challenge, and what elements of lists consist of. Other members, and such as
-// are null, may be missing; members that it does not know are ignored. Numbers
-// may have a fraction or an exponent; a timeout that is too large is the largest.
+// are null, may be missing; members, values and types of credentials that it does
+// not know are ignored. Numbers may have a fraction or an exponent; a timeout that
+// is too large is the largest.
 func ParseCreationOptions(data []byte) (*CreationOptions, error) {
 	var err error
 	o := readOptions(data, &err)
@@ -175,16 +203,19 @@ func ParseCreationOptions(data []byte) (*CreationOptions, error) {
 		p.read("alg", (*int32)(&parameters.Algorithm))
 		options.PubKeyCredParams = append(options.PubKeyCredParams, parameters)
 	}
+	if known := ofKnownType(options.PubKeyCredParams, CredentialParameters.isKnown); known != nil {
+		options.PubKeyCredParams = known
+	}
 	o.read("timeout", &options.Timeout)
-	options.ExcludeCredentials = o.descriptors("excludeCredentials")
+	options.ExcludeCredentials = ofKnownType(o.descriptors("excludeCredentials"), CredentialDescriptor.isKnown)
 	if s, ok := o.object("authenticatorSelection"); ok {
-		s.read("authenticatorAttachment", &options.AuthenticatorSelection.AuthenticatorAttachment)
-		s.read("residentKey", &options.AuthenticatorSelection.ResidentKey)
+		s.readValue("authenticatorAttachment", &options.AuthenticatorSelection.AuthenticatorAttachment, attachments)
+		s.readValue("residentKey", &options.AuthenticatorSelection.ResidentKey, requirements)
 		s.read("requireResidentKey", &options.AuthenticatorSelection.RequireResidentKey)
-		s.read("userVerification", &options.AuthenticatorSelection.UserVerification)
+		s.readValue("userVerification", &options.AuthenticatorSelection.UserVerification, requirements)
 	}
 	o.read("hints", &options.Hints)
-	o.read("attestation", &options.Attestation)
+	o.readValue("attestation", &options.Attestation, conveyances)
 	o.read("attestationFormats", &options.AttestationFormats)
 	options.Extensions = o.extensions()
 	if err != nil {
@@ -205,7 +236,10 @@ func ParseRequestOptions(data []byte) (*RequestOptions, error) {
 	o.read("timeout", &options.Timeout)
 	o.read("rpId", &options.RPID)
 	options.AllowCredentials = o.descriptors("allowCredentials")
-	o.read("userVerification", &options.UserVerification)
+	if known := ofKnownType(options.AllowCredentials, CredentialDescriptor.isKnown); known != nil {
+		options.AllowCredentials = known
+	}
+	o.readValue("userVerification", &options.UserVerification, requirements)
 	o.read("hints", &options.Hints)
 	options.Extensions = o.extensions()
 	if err != nil {
@@ -271,6 +305,9 @@ func (o object) extensions() (in ExtensionInputs) {
 	o.read("credProps", &in.CredProps)
 	o.read("credentialProtectionPolicy", &in.CredentialProtectionPolicy)
 	o.read("enforceCredentialProtectionPolicy", &in.EnforceCredentialProtectionPolicy)
+	if _, known := in.credProtectPolicy(); !known && !in.EnforceCredentialProtectionPolicy {
+		in.CredentialProtectionPolicy = ""
+	}
 	in.PRF = o.prf()
 	in.LargeBlob = o.largeBlob()
 	o.read("credBlob", &in.CredBlob)
@@ -290,26 +327,73 @@ func (o *CreationOptions) algorithms() ([]cose.Algorithm, error) {
 		return []cose.Algorithm{cose.ES256, cose.RS256}, nil
 	}
 	var list []cose.Algorithm
-	for _, p := range o.PubKeyCredParams {
-		if p.Type == publicKeyType {
-			list = append(list, p.Algorithm)
+	for i, p := range o.PubKeyCredParams {
+		if !p.isKnown() {
+			return nil, refuse(ErrNotSupported, "pubKeyCredParams[%d] is of type %.64q, not %q", i, p.Type, publicKeyType)
 		}
-	}
-	if list == nil {
-		return nil, refuse(ErrNotSupported, "pubKeyCredParams has no entry of type %q", publicKeyType)
+		list = append(list, p.Algorithm)
 	}
 	return list, nil
 }
 
-// descriptors returns the entries of a type that keys know.
-func descriptors(list []CredentialDescriptor) []ctap2.CredentialDescriptor {
-	var known []ctap2.CredentialDescriptor
-	for _, d := range list {
-		if d.Type == publicKeyType {
-			known = append(known, ctap2.CredentialDescriptor{ID: d.ID})
+// check refuses values that an option cannot have.
+func (o *CreationOptions) check() error {
+	selection := &o.AuthenticatorSelection
+	return cmp.Or(
+		checkValue("attestation", o.Attestation, conveyances),
+		checkValue("authenticatorSelection.authenticatorAttachment", selection.AuthenticatorAttachment, attachments),
+		checkValue("authenticatorSelection.residentKey", selection.ResidentKey, requirements),
+		checkValue("authenticatorSelection.userVerification", selection.UserVerification, requirements),
+		checkTypes(ErrType, "excludeCredentials", o.ExcludeCredentials),
+	)
+}
+
+// check refuses values that an option cannot have.
+func (o *RequestOptions) check() error {
+	return cmp.Or(
+		checkValue("userVerification", o.UserVerification, requirements),
+		checkTypes(ErrNotAllowed, "allowCredentials", o.AllowCredentials),
+	)
+}
+
+func checkValue(member, value string, known []string) error {
+	if value == "" || slices.Contains(known, value) {
+		return nil
+	}
+	return refuse(ErrType, "%s is %.64q, none of %q", member, value, known)
+}
+
+func checkTypes(name ErrorName, member string, list []CredentialDescriptor) error {
+	for i, d := range list {
+		if !d.isKnown() {
+			return refuse(name, "%s[%d] is of type %.64q, not %q", member, i, d.Type, publicKeyType)
+		}
+	}
+	return nil
+}
+
+func (p CredentialParameters) isKnown() bool { return p.Type == "" || p.Type == publicKeyType }
+
+func (d CredentialDescriptor) isKnown() bool { return d.Type == "" || d.Type == publicKeyType }
+
+// ofKnownType returns the entries of a list that are of a type that keys know;
+// nil if there are none.
+func ofKnownType[T any](list []T, isKnown func(T) bool) (known []T) {
+	for _, entry := range list {
+		if isKnown(entry) {
+			known = append(known, entry)
 		}
 	}
 	return known
+}
+
+// descriptors returns the list as package ctap2 has it.
+func descriptors(list []CredentialDescriptor) []ctap2.CredentialDescriptor {
+	var all []ctap2.CredentialDescriptor
+	for _, d := range list {
+		all = append(all, ctap2.CredentialDescriptor{ID: d.ID})
+	}
+	return all
 }
 
 // userVerification returns the wish as package ctap2 names it.

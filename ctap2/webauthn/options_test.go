@@ -1,6 +1,7 @@
 package webauthn_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"reflect"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/tapstone/fido/cose"
+	"github.com/tapstone/fido/ctap2/virtual"
 	"github.com/tapstone/fido/ctap2/webauthn"
 )
 
@@ -47,9 +49,9 @@ var creation = webauthn.CreationOptions{
 	RP:                 webauthn.RelyingParty{ID: "example.com", Name: "Example"},
 	User:               webauthn.User{ID: []byte{1, 2, 3}, Name: "ada@example.com", DisplayName: "Ada"},
 	Challenge:          []byte{0xFF, 0xEF, 0xFF},
-	PubKeyCredParams:   []webauthn.CredentialParameters{{Type: "public-key", Algorithm: cose.EdDSA}, {Type: "other", Algorithm: cose.ES256}},
+	PubKeyCredParams:   []webauthn.CredentialParameters{{Type: "public-key", Algorithm: cose.EdDSA}},
 	Timeout:            60000,
-	ExcludeCredentials: []webauthn.CredentialDescriptor{{Type: "public-key", ID: []byte{4, 5, 6}, Transports: []string{"usb", "nfc"}}, {Type: "x", ID: []byte{7}}},
+	ExcludeCredentials: []webauthn.CredentialDescriptor{{Type: "public-key", ID: []byte{4, 5, 6}, Transports: []string{"usb", "nfc"}}},
 	AuthenticatorSelection: webauthn.AuthenticatorSelection{
 		AuthenticatorAttachment: webauthn.CrossPlatform, ResidentKey: webauthn.Preferred, RequireResidentKey: true, UserVerification: webauthn.Required,
 	},
@@ -262,5 +264,108 @@ func TestGraphOptions(t *testing.T) {
 	}
 	if ids := got.ExcludeCredentials; len(ids) != 2 || ids[0].ID.String() != "7ebzDmVTSreLsJkrjm1mNA" || ids[1].ID.String() != "-_-_" {
 		t.Errorf("%v", ids)
+	}
+}
+
+// Values that JSON has and this package does not know are absent. A list that
+// names none but unknown types is not an empty one.
+func TestUnknownInJSON(t *testing.T) {
+	got, err := webauthn.ParseCreationOptions([]byte(`{"rp": {}, "user": {"id": ""}, "challenge": "", "attestation": "x",
+		"pubKeyCredParams": [{"type": "x", "alg": -7}], "excludeCredentials": [{"type": "x", "id": "AQ"}],
+		"authenticatorSelection": {"authenticatorAttachment": "x", "residentKey": "x", "userVerification": "Required"},
+		"extensions": {"largeBlob": {"support": "x"}, "credentialProtectionPolicy": "x"}}`))
+	want := webauthn.CreationOptions{
+		User: webauthn.User{ID: []byte{}}, Challenge: []byte{}, PubKeyCredParams: []webauthn.CredentialParameters{{Type: "x", Algorithm: cose.ES256}},
+		Extensions: webauthn.ExtensionInputs{LargeBlob: &webauthn.LargeBlobInputs{Support: webauthn.Preferred}},
+	}
+	if err != nil || !reflect.DeepEqual(*got, want) {
+		t.Errorf("%+v %v", got, err)
+	}
+	for list, want := range map[string][]webauthn.CredentialDescriptor{
+		`[{"type": "x", "id": "AQ"}]`:                                     {{Type: "x", ID: []byte{1}}},
+		`[{"type": "x", "id": "AQ"}, {"type": "public-key", "id": "Ag"}]`: {{Type: "public-key", ID: []byte{2}}},
+	} {
+		got, err := webauthn.ParseRequestOptions([]byte(`{"challenge": "", "userVerification": "x", "allowCredentials": ` + list + `}`))
+		if err != nil || got.UserVerification != "" || !reflect.DeepEqual(got.AllowCredentials, want) {
+			t.Errorf("%s: %+v %v", list, got, err)
+		}
+	}
+}
+
+// Values that a program misspelt are refused, before a key is asked, and named.
+func TestUnknownInGo(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: testPIN})
+	r := d.record()
+	for says, change := range map[string]func(o *webauthn.CreationOptions){
+		`userVerification is "Required"`:   func(o *webauthn.CreationOptions) { o.AuthenticatorSelection.UserVerification = "Required" },
+		`residentKey is "yes"`:             func(o *webauthn.CreationOptions) { o.AuthenticatorSelection.ResidentKey = "yes" },
+		`authenticatorAttachment is "usb"`: func(o *webauthn.CreationOptions) { o.AuthenticatorSelection.AuthenticatorAttachment = "usb" },
+		`attestation is "all"`:             func(o *webauthn.CreationOptions) { o.Attestation = "all" },
+		`largeBlob.support is "discouraged"`: func(o *webauthn.CreationOptions) {
+			o.Extensions.LargeBlob = &webauthn.LargeBlobInputs{Support: webauthn.Discouraged}
+		},
+		`credential protection policy "required"`: func(o *webauthn.CreationOptions) { o.Extensions.CredentialProtectionPolicy = "required" },
+		`excludeCredentials[1] is of type "key"`: func(o *webauthn.CreationOptions) {
+			o.ExcludeCredentials = []webauthn.CredentialDescriptor{{ID: []byte{1}}, {Type: "key", ID: []byte{1}}}
+		},
+		`pubKeyCredParams[1] is of type "key"`: func(o *webauthn.CreationOptions) {
+			o.PubKeyCredParams = []webauthn.CredentialParameters{{Algorithm: cose.ES256}, {Type: "key", Algorithm: cose.ES256}}
+		},
+	} {
+		options := &webauthn.CreationOptions{User: webauthn.User{ID: []byte{1}}, Challenge: []byte{1}}
+		change(options)
+		_, err := d.Create(t.Context(), options)
+		want := webauthn.ErrType
+		if strings.HasPrefix(says, "pubKeyCredParams") || strings.HasPrefix(says, "credential protection") {
+			want = webauthn.ErrNotSupported
+		}
+		refused(t, err, want)
+		if !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", says, err)
+		}
+	}
+	for says, options := range map[string]*webauthn.RequestOptions{
+		`userVerification is "REQUIRED"`:       {Challenge: []byte{1}, UserVerification: "REQUIRED"},
+		`allowCredentials[1] is of type "key"`: {Challenge: []byte{1}, AllowCredentials: []webauthn.CredentialDescriptor{{ID: []byte{1}}, {Type: "key", ID: []byte{2}}}},
+	} {
+		_, err := d.Get(t.Context(), options)
+		want := webauthn.ErrType
+		if strings.HasPrefix(says, "allowCredentials") {
+			want = webauthn.ErrNotAllowed
+		}
+		refused(t, err, want)
+		if !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", says, err)
+		}
+	}
+	if len(r.messages) != 0 {
+		t.Errorf("the key was asked: %x", r.messages)
+	}
+}
+
+// A credential, or an algorithm, without a type is a public key: here, and for
+// the browser that is sent the options.
+func TestNoType(t *testing.T) {
+	d := sit(t, virtual.Config{})
+	made, err := d.Create(t.Context(), &webauthn.CreationOptions{
+		User: webauthn.User{ID: []byte{1}}, Challenge: []byte{1}, PubKeyCredParams: []webauthn.CredentialParameters{{Algorithm: cose.ES256}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := []webauthn.CredentialDescriptor{{ID: made.ID}}
+	again := webauthn.CreationOptions{
+		User: webauthn.User{ID: []byte{1}}, Challenge: []byte{1}, PubKeyCredParams: []webauthn.CredentialParameters{{Algorithm: cose.ES256}},
+		ExcludeCredentials: list,
+	}
+	_, err = d.Create(t.Context(), &again)
+	refused(t, err, errInvalidState)
+	signed, err := d.Get(t.Context(), &webauthn.RequestOptions{Challenge: []byte{1}, AllowCredentials: list})
+	if err != nil || !bytes.Equal(signed.ID, made.ID) {
+		t.Errorf("%v %v", signed, err)
+	}
+	var back webauthn.CreationOptions
+	if err := json.Unmarshal([]byte(asJSON(t, again)), &back); err != nil || back.ExcludeCredentials[0].Type != "public-key" || back.PubKeyCredParams[0].Type != "public-key" {
+		t.Errorf("%+v %v", back, err)
 	}
 }

@@ -102,7 +102,7 @@ func (in *PRFInputs) checkRegistration() error {
 	case in == nil:
 		return nil
 	case in.EvalByCredential != nil:
-		return refuse(ErrNotSupported, "prf.evalByCredential belongs into a sign-in")
+		return refuse(ErrNotSupported, "prf.evalByCredential belongs in a sign-in")
 	}
 	return in.Eval.check()
 }
@@ -118,9 +118,7 @@ func (in *PRFInputs) checkAuthentication(allowed []CredentialDescriptor) error {
 	}
 	ids := make(map[string]bool, len(allowed))
 	for _, d := range allowed {
-		if d.Type == publicKeyType {
-			ids[d.ID.String()] = true
-		}
+		ids[d.ID.String()] = true
 	}
 	for id, values := range in.EvalByCredential {
 		if !ids[id] {

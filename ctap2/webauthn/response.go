@@ -2,8 +2,10 @@ package webauthn
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"slices"
 
 	"github.com/tapstone/fido/cose"
@@ -41,6 +43,39 @@ type AuthenticationResponse struct {
 	UserHandle        Base64URL // the user.id of the registration; nil if the key did not say
 
 	ClientExtensionResults ExtensionOutputs
+}
+
+// Verify checks a sign-in as a relying party does (WebAuthn §7.2): that it is as
+// expected, whose Type is taken to be TypeGet, and that it was signed with the key
+// of the registration, publicKey, which the relying party has kept by the
+// credential's ID. An AppID is accepted only if the response says that it was used.
+// It returns what the client and the key say, or an error that wraps ErrNotValid.
+//
+// What is in the relying party's own records it compares itself: that r.ID is one
+// of AllowCredentials, if it had sent any, and that of the account that UserHandle
+// names; and the SignCount, which does not go back, but stays zero on many keys.
+func (r *AuthenticationResponse) Verify(expected *Expectation, publicKey *cose.Key) (*ClientData, *ctap2.AuthenticatorData, error) {
+	x := *expected
+	x.Type = TypeGet
+	if used := r.ClientExtensionResults.AppID; used == nil || !*used {
+		x.AppID = ""
+	}
+	data, err := ctap2.ParseAuthenticatorData(r.AuthenticatorData)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrNotValid, err)
+	}
+	client, err := x.Check(r.ClientDataJSON, data)
+	if err != nil {
+		return nil, nil, err
+	}
+	if publicKey == nil {
+		return nil, nil, fmt.Errorf("%w: there is no public key", ErrNotValid)
+	}
+	hash := sha256.Sum256(r.ClientDataJSON)
+	if err := (&ctap2.Assertion{AuthData: data, Signature: r.Signature}).Verify(publicKey, hash[:]); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrNotValid, err)
+	}
+	return client, data, nil
 }
 
 // ExtensionOutputs are the client extension outputs of both ceremonies

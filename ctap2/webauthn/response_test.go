@@ -4,7 +4,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -182,8 +184,104 @@ func TestExpectation(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
+	// For another site, it is none that was made with the U2F API either.
+	for _, kind := range []string{webauthn.TypeCreate, webauthn.TypeGet} {
+		x := good
+		x.Type, x.AppID = kind, appID
+		parsed.RPIDHash = sum(appID)
+		clientData := []byte(strings.Replace(string(made.ClientDataJSON), webauthn.TypeCreate, kind, 1))
+		if _, err := x.Check(clientData, parsed); (err == nil) != (kind == webauthn.TypeGet) {
+			t.Errorf("%s for an AppID: %v", kind, err)
+		}
+		x.AppID += "/"
+		if _, err := x.Check(clientData, parsed); !errors.Is(err, webauthn.ErrNotValid) {
+			t.Errorf("%s for another AppID: %v", kind, err)
+		}
+		parsed.RPIDHash = sum("example.com")
+		if _, err := x.Check(clientData, parsed); err != nil {
+			t.Errorf("%s for the site: %v", kind, err)
+		}
+	}
 	parsed.Flags &^= ctap2.FlagUserPresent
 	if _, err := good.Check(made.ClientDataJSON, parsed); !errors.Is(err, webauthn.ErrNotValid) {
 		t.Errorf("nobody was there: %v", err)
+	}
+}
+
+// A relying party's side of a sign-in: what was expected, and signed with the key
+// of the registration.
+func TestVerifySignIn(t *testing.T) {
+	d := sit(t, virtual.Config{})
+	a := d.mustCreate()
+	response, err := d.get(allow("allowCredentials", a.response.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := webauthn.Expectation{RPID: "example.com", Challenge: decode(t, d.challenge)}
+	client, data, err := response.Verify(&good, a.key)
+	if err != nil || client.Origin != d.origin || client.Type != webauthn.TypeGet || data.SignCount == 0 || good.Type != "" {
+		t.Errorf("%+v, %+v, %v", client, data, err)
+	}
+	for name, change := range map[string]func(r *webauthn.AuthenticationResponse, x *webauthn.Expectation, key *cose.Key){
+		"another challenge": func(_ *webauthn.AuthenticationResponse, x *webauthn.Expectation, _ *cose.Key) {
+			x.Challenge = []byte{1}
+		},
+		"another site": func(_ *webauthn.AuthenticationResponse, x *webauthn.Expectation, _ *cose.Key) {
+			x.RPID = "login.example.com"
+		},
+		"no authenticator data": func(r *webauthn.AuthenticationResponse, _ *webauthn.Expectation, _ *cose.Key) {
+			r.AuthenticatorData = nil
+		},
+		"another signature": func(r *webauthn.AuthenticationResponse, _ *webauthn.Expectation, _ *cose.Key) { r.Signature[20] ^= 1 },
+		"another counter": func(r *webauthn.AuthenticationResponse, _ *webauthn.Expectation, _ *cose.Key) {
+			r.AuthenticatorData[36] ^= 1
+		},
+		"client data not signed": func(r *webauthn.AuthenticationResponse, _ *webauthn.Expectation, _ *cose.Key) {
+			r.ClientDataJSON = append(r.ClientDataJSON, ' ')
+		},
+		"another credential": func(_ *webauthn.AuthenticationResponse, _ *webauthn.Expectation, key *cose.Key) {
+			*key = *d.mustCreate().key
+		},
+		"a registration": func(r *webauthn.AuthenticationResponse, x *webauthn.Expectation, _ *cose.Key) {
+			x.Type = webauthn.TypeCreate
+			r.ClientDataJSON = []byte(strings.Replace(string(r.ClientDataJSON), webauthn.TypeGet, x.Type, 1))
+		},
+	} {
+		r, x, key := *response, good, *a.key
+		r.ClientDataJSON, r.AuthenticatorData, r.Signature = slices.Clone(r.ClientDataJSON), slices.Clone(r.AuthenticatorData), slices.Clone(r.Signature)
+		change(&r, &x, &key)
+		if client, data, err := r.Verify(&x, &key); !errors.Is(err, webauthn.ErrNotValid) || client != nil || data != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, _, err := response.Verify(&good, nil); !errors.Is(err, webauthn.ErrNotValid) {
+		t.Errorf("no key: %v", err)
+	}
+}
+
+// A sign-in with a credential that was made with the U2F API is valid if it says
+// that it is one.
+func TestVerifyAppID(t *testing.T) {
+	d := sit(t, virtual.Config{Level: virtual.CTAP1})
+	old, err := d.key.U2FRegister(t.Context(), [32]byte{}, sum(appID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := d.get(fmt.Sprintf(`{"extensions": {"appid": %q}}`, appID), allow("allowCredentials", encode(old.KeyHandle)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := webauthn.Expectation{RPID: "example.com", AppID: appID}
+	if _, _, err := response.Verify(&x, old.PublicKey); err != nil {
+		t.Error(err)
+	}
+	*response.ClientExtensionResults.AppID = false
+	if _, _, err := response.Verify(&x, old.PublicKey); !errors.Is(err, webauthn.ErrNotValid) {
+		t.Errorf("used without saying so: %v", err)
+	}
+	*response.ClientExtensionResults.AppID = true
+	x.AppID = ""
+	if _, _, err := response.Verify(&x, old.PublicKey); !errors.Is(err, webauthn.ErrNotValid) {
+		t.Errorf("used without being asked for: %v", err)
 	}
 }
