@@ -12,7 +12,7 @@ import (
 
 type blobsResult struct {
 	Blobs []blobEntry `json:"blobs"`
-	Other int         `json:"other" doc:"blobs of credentials that the key does not keep any more, which 'blob clean' removes"`
+	Other int         `json:"other" doc:"blobs of credentials that the key no longer has, which 'blob clean' removes"`
 	Room  int         `json:"room" doc:"bytes that all blobs together can take"`
 }
 
@@ -33,7 +33,7 @@ func (r blobsResult) text(w *printer) {
 	}
 	w.printf("%s; room for %d bytes in all\n", count(len(r.Blobs), "blob", "blobs"), r.Room)
 	if r.Other > 0 {
-		w.printf("%s of credentials that were deleted: fidoctl blob clean\n", count(r.Other, "blob", "blobs"))
+		w.printf("%s of deleted credentials, which fidoctl blob clean removes\n", count(r.Other, "blob", "blobs"))
 	}
 }
 
@@ -58,7 +58,7 @@ func (p *program) blobCommand() *cobra.Command {
 		Long:  "Get writes the blob to standard output, or to --out.\n" + which,
 		Example: `  fidoctl blob get example.com
   fidoctl blob get ada@example.com --out note.txt`,
-		Args: named(cobra.ExactArgs(1)),
+		Args: named,
 		RunE: p.withKey(func(ctx context.Context, key *session, args []string) (result, error) {
 			file, err := newOutFile(out)
 			if err != nil {
@@ -89,17 +89,17 @@ func (p *program) blobCommand() *cobra.Command {
 			Use:     "list",
 			Short:   "List the blobs on the key, by credential",
 			Example: "  fidoctl blob list",
-			Args:    cobra.NoArgs,
+			Args:    arguments,
 			RunE:    p.withKey(listBlobs),
 		},
 		get,
 		&cobra.Command{
 			Use:   "put CREDENTIAL FILE",
 			Short: "Write the blob of a credential",
-			Long:  "Put asks before it replaces the blob that the credential has, if it has one. FILE\nmay be -, for standard input.\n" + which,
+			Long:  "Put asks before it replaces a blob that the credential has already. FILE may be -,\nfor standard input.\n" + which,
 			Example: `  fidoctl blob put example.com note.txt
   ssh-keygen -L -f id-cert.pub | fidoctl blob put --yes example.com -`,
-			Args: named(cobra.ExactArgs(2)),
+			Args: named,
 			RunE: p.withKey(p.putBlob),
 		},
 		&cobra.Command{
@@ -107,14 +107,14 @@ func (p *program) blobCommand() *cobra.Command {
 			Short:   "Delete the blob of a credential",
 			Long:    which,
 			Example: "  fidoctl blob delete example.com",
-			Args:    named(cobra.ExactArgs(1)),
+			Args:    named,
 			RunE:    p.withKey(p.deleteBlob),
 		},
 		&cobra.Command{
 			Use:     "clean",
-			Short:   "Delete blobs of credentials that are not on the key any more",
+			Short:   "Delete blobs of credentials that are no longer on the key",
 			Example: "  fidoctl blob clean",
-			Args:    cobra.NoArgs,
+			Args:    arguments,
 			RunE:    p.withKey(p.cleanBlobs),
 		})
 }
@@ -137,7 +137,7 @@ func (p *program) cleanBlobs(ctx context.Context, key *session, _ []string) (res
 	defer token.Wipe()
 	n := 0
 	if r.Other > 0 {
-		if err := p.confirm(ctx, "%s of credentials that this key does not list will be lost. Go on?", count(r.Other, "blob", "blobs")); err != nil {
+		if err := p.confirm(ctx, "Delete %s of credentials that this key does not list?", count(r.Other, "blob", "blobs")); err != nil {
 			return nil, err
 		}
 		if n, err = key.CollectLargeBlobs(ctx, token); err != nil {
@@ -227,7 +227,7 @@ func (p *program) putBlob(ctx context.Context, key *session, args []string) (res
 		case err != nil:
 			return nil, err
 		default:
-			if err := p.confirm(ctx, "The blob of %s (%s) will be replaced. Go on?", args[0], count(len(old), "byte", "bytes")); err != nil {
+			if err := p.confirm(ctx, "Replace the blob of %s (%s)?", args[0], count(len(old), "byte", "bytes")); err != nil {
 				return nil, err
 			}
 		}
@@ -249,7 +249,7 @@ func (p *program) deleteBlob(ctx context.Context, key *session, args []string) (
 		return nil, err
 	}
 	defer end()
-	if err := p.confirm(ctx, "The blob of %s will be lost. Go on?", args[0]); err != nil {
+	if err := p.confirm(ctx, "Delete the blob of %s?", args[0]); err != nil {
 		return nil, err
 	}
 	if err := key.DeleteLargeBlob(ctx, target); err != nil {

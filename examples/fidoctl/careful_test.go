@@ -88,7 +88,7 @@ func TestEmptyNames(t *testing.T) {
 func inProcess(key string, wrap func(opened int, t ctap2.Transport) ctap2.Transport) (*program, *bytes.Buffer) {
 	var said bytes.Buffer
 	opened := 0
-	p := &program{in: os.Stdin, out: &printer{w: &said}, err: &printer{w: &said}, virtual: key, person: "ready", yes: true, pinFD: -1}
+	p := &program{in: os.Stdin, out: &printer{w: &said}, err: &printer{w: &said}, virtual: key, profile: defaultProfile, person: "ready", yes: true, pinFD: -1}
 	p.wrap = func(t ctap2.Transport) ctap2.Transport {
 		opened++
 		return wrap(opened, t)
@@ -138,7 +138,7 @@ func TestResetAnotherKey(t *testing.T) {
 		}
 		return t
 	})
-	if code := p.run(t.Context(), []string{"reset"}); code != refused.exit || !strings.Contains(said.String(), "another key") {
+	if code := p.run(t.Context(), []string{"reset"}); code != refused.exit || !strings.Contains(said.String(), "not the key that was shown") {
 		t.Errorf("exit %d: %s", code, said)
 	}
 }
@@ -221,7 +221,7 @@ func TestBlobIsReplaced(t *testing.T) {
 	s := person(t, key, "blob", "put", "ada", two)
 	s.sees("PIN (8 tries left): ")
 	s.types(testPIN + "\n")
-	s.sees("The blob of ada (3 bytes) will be replaced. Go on? [y/N] ")
+	s.sees("Replace the blob of ada (3 bytes)? [y/N] ")
 	s.types("n\n")
 	s.ends(interrupted.exit)
 	scriptFails(t, key, usage, "blob", "put", "ada", two)
@@ -323,7 +323,7 @@ func TestHandoutOfTheSameKey(t *testing.T) {
 	s.sees("ada@contoso.com: registered")
 	s.sees("press Enter.")
 	s.types("\n")
-	s.sees("this run has used it before")
+	s.sees("used earlier in this run")
 	s.ends(refused.exit)
 	if n := len(listed(t, key).Credentials); n != 1 {
 		t.Errorf("%d credentials", n)
@@ -345,6 +345,16 @@ func TestEscaped(t *testing.T) {
 
 func TestGraphUnreachable(t *testing.T) {
 	if e := explain(&entra.Error{Call: "creationOptions"}); e.exit != connection.exit || e.What != "Microsoft Graph cannot be reached." {
+		t.Errorf("%+v", e)
+	}
+}
+
+// The file of a software key is made, and its folder is not.
+func TestNoFolder(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "nodir")
+	e := scriptFails(t, filepath.Join(folder, "key.json"), failure, "info")
+	if e.What != "The folder "+folder+" does not exist." {
 		t.Errorf("%+v", e)
 	}
 }

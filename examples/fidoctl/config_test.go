@@ -15,12 +15,12 @@ func TestConfigPerson(t *testing.T) {
 		says    string
 	}{
 		{[]string{"always-uv", "on"}, "", "It is on now."},
-		{[]string{"always-uv", "on"}, "-", "It is on already."},
-		{[]string{"min-pin-length", "6"}, "PINs will have 6 characters or more, until the key is reset. Go on? [y/N] ", "PINs will have 6 characters or more."},
+		{[]string{"always-uv", "on"}, "-", "It is already on."},
+		{[]string{"min-pin-length", "6"}, "New PINs must have at least 6 characters, until the key is reset. Continue? [y/N] ", "New PINs must have at least 6 characters."},
 		{[]string{"pin-complexity"}, "The key will refuse simple PINs, until", "The key will refuse simple PINs."},
-		{[]string{"enterprise-attestation"}, "The key will tell its serial number", "The key will tell its serial number"},
-		{[]string{"long-touch"}, "A reset will take a touch of five seconds, until", "A reset will take a touch of five seconds."},
-		{[]string{"force-pin-change"}, "", "The PIN has to be changed"},
+		{[]string{"enterprise-attestation"}, "The key will give its serial number", "The key will give its serial number"},
+		{[]string{"long-touch"}, "A reset will require a touch of five seconds, until", "A reset will require a touch of five seconds."},
+		{[]string{"force-pin-change"}, "", "The PIN must be changed"},
 	} {
 		s := person(t, key, append([]string{"config"}, c.command...)...)
 		if c.asks != "" && c.asks != "-" {

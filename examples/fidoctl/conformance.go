@@ -35,7 +35,7 @@ const eventMembers = `
     status?                         string    that must be the answer
     section                         string    of CTAP 2.3, or of the document that is named
     open?                           bool      another error is a remark, and no failure
-    either?                         bool      any other answer is
+    either?                         bool      any other answer is a remark, too
     needs?                          object
       destructive?                  bool      the key is reset for it
       pin?                          bool      a PIN is set
@@ -61,7 +61,7 @@ const eventMembers = `
                                               waiting, when it does: touch, no touch, long touch, decline, wrong
                                               finger or poor sample
   message?                          string    with preparing: what is done; with person, in place of a gesture:
-                                              power cycle; with end: why it came early
+                                              power cycle; with end: why the run ended early
   counts?                           object    with end: how many cases have each outcome`
 
 // A runEvent is a step of a conformance run.
@@ -107,7 +107,7 @@ func needsOf(n conformance.Needs) string {
 }
 
 type compareResult struct {
-	Worse bool `json:"worse" doc:"a case fails that did not, or one that passed does not apply any more"`
+	Worse bool `json:"worse" doc:"a case fails that did not, or one that passed no longer applies"`
 	conformance.Comparison
 }
 
@@ -122,21 +122,21 @@ func (p *program) conformanceCommand() *cobra.Command {
 		Short: "Check whether the key keeps to the specification",
 		Long: `Conformance runs the cases of package conformance on the key, each about one rule of
 CTAP 2.0 to 2.3, CTAPHID, NFC or U2F, and says where the key breaks it, with the
-messages that show it. Cases that are none of the key's business do not count.
+messages that show it. Cases that do not apply to the key are not counted against it.
 
-By itself it changes nothing on the key, and runs the cases that need no more. With
---destructive it runs all: the key is erased, again and again, which takes a person
-who unplugs it and touches it when told to. That has to be confirmed with the key's
-name, or with --yes. In the end the key is as new.
+By default it changes nothing on the key, and skips the cases that would. With
+--destructive it runs all of them: the key is erased again and again, and somebody has
+to unplug it and touch it when told to. That has to be confirmed with the key's name,
+or with --yes. At the end the key is reset.
 
-Before a case enters wrong PINs, conformance asks; the right PIN follows, which gives
-the tries back. Without the destructive cases the key never has fewer than three left.
+Before a case enters wrong PINs, conformance asks; the right PIN follows, which
+restores the tries. Without --destructive, at least three are always left.
 
-Ctrl-C stops it and writes the reports; --resume goes on with one. A report is HTML,
-JSON, JUnit's XML or text, as its file's name ends. With --json, standard output gets
-an event a line. Then, without --yes, a line on standard input is the answer to each
-event "person" with another gesture than "touch" and "long touch": an empty one when
-it is understood, any other if it cannot be done, and the case is left out. For the
+Ctrl-C stops the run and writes the reports; --resume goes on from one. A report is
+HTML, JSON, JUnit XML or text, by the extension of its file. With --json, standard
+output gets one event per line. Then, without --yes, a line on standard input answers
+each event "person" with a gesture other than "touch" and "long touch": empty if it
+will be done; anything else if it cannot be done, and the case is skipped. For the
 exit status see 'fidoctl help exit-codes'.`,
 		Example: `  fidoctl conformance
   fidoctl conformance --list
@@ -157,7 +157,7 @@ exit status see 'fidoctl help exit-codes'.`,
 				}
 			}
 			if len(s.chosen) == 0 {
-				return usagef("--cases %q: no case has such an ID", only)
+				return usagef("--cases %q matches no case", only)
 			}
 			if listed {
 				p.show(casesResult{s.chosen})
@@ -172,14 +172,14 @@ exit status see 'fidoctl help exit-codes'.`,
 		},
 	}
 	flags := c.Flags()
-	flags.StringVar(&only, "cases", "", "run the cases whose ID this regular `expression` matches")
-	flags.BoolVar(&listed, "list", false, "list the cases, and run none")
+	flags.StringVar(&only, "cases", "", "run only the cases whose ID matches this regular `expression`")
+	flags.BoolVar(&listed, "list", false, "list the cases instead of running them")
 	flags.BoolVar(&s.destructive, "destructive", false, "erase the key, and run all cases")
-	flags.DurationVar(&s.maxWait, "max-wait", time.Minute, "leave out cases that wait longer than this `time`; -1s: none")
+	flags.DurationVar(&s.maxWait, "max-wait", time.Minute, "skip cases that wait longer than this `time`; -1s skips none")
 	flags.BoolVar(&s.quick, "quick", false, "run each case with one PIN/UV auth protocol, and tokens from the PIN")
-	flags.StringVar(&resume, "resume", "", "go on with the run whose report in JSON is in this `file`")
+	flags.StringVar(&resume, "resume", "", "resume the run whose JSON report is in this `file`")
 	flags.StringArrayVar(&s.reports, "report", nil, "write a report to this `file`: .html, .json, .xml or .txt")
-	flags.BoolVarP(&s.verbose, "verbose", "v", false, "say of each case how it ended, and why it was not run")
+	flags.BoolVarP(&s.verbose, "verbose", "v", false, "show the outcome of every case, and why it was skipped")
 	c.AddCommand(p.compareCommand())
 	return c
 }
@@ -189,13 +189,13 @@ func (p *program) compareCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "compare OLD NEW",
 		Short: "Compare two reports of conformance runs",
-		Long: `Compare says which cases ended in another way in the second report than in the first.
-Both are reports in JSON. A report that --report writes is the second one, and in HTML
-says what has changed. The exit status is that of a key that breaks the specification
-if a case fails that did not fail, or one that passed does not apply any more.`,
+		Long: `Compare shows which cases have another outcome in the second report than in the first.
+Both are JSON reports. What --report writes is the second one; in HTML, it also shows
+what has changed. The exit status is that of a key that breaks the specification if a
+case fails that did not fail, or one that passed no longer applies.`,
 		Example: `  fidoctl conformance compare old.json new.json
   fidoctl conformance compare old.json new.json --report changes.html`,
-		Args: named(cobra.ExactArgs(2)),
+		Args: named,
 		RunE: func(_ *cobra.Command, args []string) error {
 			before, err := p.readReport(args[0])
 			if err != nil {
@@ -244,7 +244,7 @@ type reportFiles []*outFile
 func openReports(names []string) (files reportFiles, err error) {
 	for _, name := range names {
 		if !slices.Contains([]string{".html", ".json", ".xml", ".txt"}, filepath.Ext(name)) {
-			err = usagef("--report %q ends with none of .html, .json, .xml and .txt", name)
+			err = usagef("--report %q must end with .html, .json, .xml or .txt", name)
 		} else {
 			var file *outFile
 			if file, err = newOutFile(name); err == nil {

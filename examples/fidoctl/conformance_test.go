@@ -85,7 +85,7 @@ func TestConformanceScript(t *testing.T) {
 	t.Parallel()
 	key, folder := newKey(t, testPIN), t.TempDir()
 	args := []string{"conformance", "--destructive", "--cases", "^(gpt|enc)-", "--max-wait", "0"}
-	if r := pipe(t, key, "", args...); r.code != usage.exit || !strings.Contains(r.err, "--yes says so") {
+	if r := pipe(t, key, "", args...); r.code != usage.exit || !strings.Contains(r.err, "use --yes") {
 		t.Errorf("without a confirmation: %+v", r)
 	}
 	var l listResult
@@ -141,11 +141,10 @@ func TestConformanceScript(t *testing.T) {
 	}
 }
 
-// A run that changes nothing takes the PIN, and writes it nowhere.
-func TestConformancePIN(t *testing.T) {
-	t.Parallel()
-	key, file := newKey(t, testPIN), filepath.Join(t.TempDir(), "report.json")
-	var id string // of a case that takes the PIN, and leaves no trace
+// caseWithPIN returns a case that takes the PIN, and leaves no trace.
+func caseWithPIN(t *testing.T) string {
+	t.Helper()
+	var id string
 	for _, c := range conformance.Cases() {
 		if c.Needs.PIN && !c.Needs.Destructive && c.Needs.PINTries == 0 && len(c.Needs.Gestures) == 0 && c.Needs.Wait == 0 {
 			id = c.ID
@@ -154,6 +153,14 @@ func TestConformancePIN(t *testing.T) {
 	if id == "" {
 		t.Fatal("there is no such case")
 	}
+	return id
+}
+
+// A run that changes nothing takes the PIN, and writes it nowhere.
+func TestConformancePIN(t *testing.T) {
+	t.Parallel()
+	key, file := newKey(t, testPIN), filepath.Join(t.TempDir(), "report.json")
+	id := caseWithPIN(t)
 	args := []string{"conformance", "--cases", "^" + id + "$", "--report", file}
 	if r := pipe(t, key, testPIN+"\n", append(args, "--pin-stdin", "-v")...); r.code != 0 || !strings.Contains(r.out, "ok    "+id) {
 		t.Errorf("%+v", r)
@@ -169,8 +176,8 @@ func TestConformancePIN(t *testing.T) {
 	}
 
 	s := person(t, key, args...)
-	s.sees("Nothing that the key keeps is changed.")
-	s.sees("To go on without, leave it empty.")
+	s.sees("Nothing on the key will be changed.")
+	s.sees("To go on without it, leave it empty.")
 	s.sees("PIN (7 tries left): ")
 	s.types(testPIN + "\n")
 	s.sees("[1 of 1] " + id)
@@ -201,7 +208,7 @@ func TestConformancePINTries(t *testing.T) {
 		s := person(t, key, "conformance", "--cases", "^"+id+"$", "--quick")
 		s.sees("tries left): ")
 		s.types(testPIN + "\n")
-		s.sees("Go on? [y/N] ")
+		s.sees("Continue? [y/N] ")
 		s.types(answer)
 		s.sees(want)
 		s.ends(0)
@@ -214,7 +221,7 @@ func TestConformanceErase(t *testing.T) {
 	args := []string{"conformance", "--destructive", "--cases", "^enc-(unknown|empty)"}
 	for _, typed := range []string{"yes", "", filepath.Base(key)} {
 		s := person(t, key, args...)
-		s.sees("The key is erased, many times: all that is on it is lost.")
+		s.sees("The key will be erased many times: everything on it will be lost.")
 		s.sees("To erase it, type its name, " + key + ": ")
 		s.types(typed + "\n")
 		s.sees("Nothing was changed.")
@@ -255,7 +262,7 @@ func TestConformanceResume(t *testing.T) {
 	s.sees("of 2] " + waits)
 	s.sees("waiting for ")
 	s.types(ctrlC)
-	s.sees("To go on: fidoctl conformance --resume " + file)
+	s.sees("To resume: fidoctl conformance --resume " + file)
 	s.sees("Interrupted.")
 	s.ends(interrupted.exit)
 	first := readReport(t, file)
@@ -273,6 +280,10 @@ func TestConformanceResume(t *testing.T) {
 	if second := readReport(t, file); len(second.Results) != 2 || !second.Started.Equal(first.Started) || second.Unfinished != "" {
 		t.Errorf("%+v", second)
 	}
+	// The numbers are those of the whole run.
+	s = person(t, key, append([]string{"--yes", "--max-wait", "0", "--resume", file}, args...)...)
+	s.sees("[2 of 2] " + waits)
+	s.ends(0)
 	// Not with another key.
 	scriptFails(t, key+".u2f", refused, append([]string{"--virtual-profile", "u2f", "--yes", "--resume", file}, args...)...)
 }
@@ -306,7 +317,7 @@ func TestConformanceFails(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
 		var out, told bytes.Buffer
 		p := &program{
-			in: open(t, ""), out: &printer{w: &out}, err: &printer{w: &told}, person: "ready", pinFD: -1, json: asJSON,
+			in: open(t, ""), out: &printer{w: &out}, err: &printer{w: &told}, profile: defaultProfile, person: "ready", pinFD: -1, json: asJSON,
 			wrap: func(t ctap2.Transport) ctap2.Transport { return careless{t} },
 		}
 		code := p.run(t.Context(), []string{"--virtual", newKey(t, ""), "conformance", "--cases", "^enc-(unknown|unassigned)-command"})
@@ -406,7 +417,7 @@ func TestConformanceGestures(t *testing.T) {
 		if err := s.gesture(t.Context(), conformance.Touch); err != nil {
 			t.Errorf("%+v: %v", c, err)
 		}
-		if want := "From now on leave the key alone, also when it blinks.\n"; !strings.HasPrefix(told.String(), want) {
+		if want := "From now on leave the key alone, even when it blinks.\n"; !strings.HasPrefix(told.String(), want) {
 			t.Errorf("%q", &told)
 		}
 	}
@@ -445,4 +456,39 @@ func (c *busyCard) Close() error { return nil }
 func (c *busyCard) Transmit([]byte) ([]byte, error) {
 	c.calls = append(c.calls, "transmit")
 	return []byte{0x90, 0x00}, nil
+}
+
+// One number says how many cases there are, and each flag stands only for the cases
+// that lack it.
+func TestConformanceNumbers(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, "")
+	const cases = "^(info|rst)-"
+	var all casesResult
+	r := pipe(t, "", "", "--json", "conformance", "--list", "--cases", cases)
+	decode(t, r.out, &all)
+	var harmful, slow int
+	for _, c := range all.Cases {
+		switch {
+		case c.Needs.Destructive:
+			harmful++
+		case c.Needs.Wait > 0:
+			slow++
+		}
+	}
+	n := len(all.Cases)
+	if harmful == 0 || slow != 0 || harmful == n {
+		t.Fatalf("%d of %d, %d", harmful, n, slow)
+	}
+	s := person(t, key, "conformance", "--cases", cases, "--max-wait", "0")
+	s.sees(fmt.Sprintf("Checking %s: %d cases,", key, n))
+	s.sees(fmt.Sprintf("  %d cases need --destructive, and will be skipped.", harmful))
+	s.sees(fmt.Sprintf("[%d of %d] ", n, n))
+	if text := s.ends(0); strings.Contains(text, "--max-wait") {
+		t.Errorf("%s", text)
+	}
+	r = pipe(t, key, "", "--yes", "conformance", "--destructive", "--cases", "^rst-", "--max-wait", "0")
+	if r.code != 0 || strings.Contains(r.err, "--destructive") || !strings.Contains(r.err, "need a longer --max-wait, and will be skipped.") {
+		t.Errorf("%+v", r)
+	}
 }

@@ -26,7 +26,7 @@ type credentialResult struct {
 	Algorithm   string   `json:"algorithm"`
 	Protection  string   `json:"protection,omitempty" doc:"userVerificationOptional, …OptionalWithCredentialIDList or …Required"`
 	CanHaveBlob bool     `json:"canHaveBlob"`
-	Payment     bool     `json:"payment" doc:"others than the site may ask to confirm a payment"`
+	Payment     bool     `json:"payment" doc:"sites other than this one may use it to confirm a payment"`
 }
 
 func credentialOf(c *ctap2.StoredCredential) credentialResult {
@@ -45,7 +45,7 @@ func credentialOf(c *ctap2.StoredCredential) credentialResult {
 
 // String names the credential to a person.
 func (r credentialResult) String() string {
-	return fmt.Sprintf("%s at %s (%s)", cmp.Or(r.User, r.DisplayName, "an account without a name"), r.Site, r.ID.short())
+	return fmt.Sprintf("%s at %s (%s)", cmp.Or(r.User, r.DisplayName, "an unnamed account"), r.Site, r.ID.short())
 }
 
 func (r credentialResult) text(w *printer) {
@@ -53,7 +53,7 @@ func (r credentialResult) text(w *printer) {
 		{"site", r.Site}, {"", r.SiteName}, {"user", r.User}, {"", r.DisplayName}, {"user ID", r.UserID.String()},
 		{"ID", r.ID.String()}, {"algorithm", r.Algorithm}, {"protection", r.Protection},
 		{"blob", map[bool]string{true: "can have one", false: "cannot have one"}[r.CanHaveBlob]},
-		{"payment", map[bool]string{true: "may be confirmed by others than the site"}[r.Payment]},
+		{"payment", map[bool]string{true: "other sites may use it to confirm one"}[r.Payment]},
 	} {
 		if row[1] != "" {
 			w.printf("%-11s %s\n", row[0], row[1])
@@ -75,7 +75,7 @@ func (r credentialsResult) text(w *printer) {
 			}
 			w.printf("\n")
 		}
-		name := cmp.Or(c.User, "an account without a name")
+		name := cmp.Or(c.User, "an unnamed account")
 		if c.DisplayName != "" && c.DisplayName != name {
 			name += ", " + c.DisplayName
 		}
@@ -99,8 +99,8 @@ func (r deletedResult) text(w *printer) {
 }
 
 func (p *program) credentialsCommand() *cobra.Command {
-	const which = `CREDENTIAL is the beginning of its ID, its site or its account's name, as long
-as that is the only one.`
+	const which = `CREDENTIAL is the beginning of its ID, its site or its account's name, as long as
+only one fits.`
 	var name, displayName string
 	all := &cobra.Command{
 		Use:   "list [SITE]",
@@ -108,15 +108,15 @@ as that is the only one.`
 		Example: `  fidoctl credentials list
   fidoctl credentials list example.com
   fidoctl credentials list --json | jq -r '.credentials[].user'`,
-		Args: cobra.MaximumNArgs(1),
+		Args: arguments,
 		RunE: p.withKey(listCredentials),
 	}
 	show := &cobra.Command{
 		Use:     "show CREDENTIAL",
-		Short:   "Show all about a credential",
+		Short:   "Show everything about a credential",
 		Long:    which,
 		Example: "  fidoctl credentials show 3f2a9c1b\n  fidoctl credentials show ada@example.com",
-		Args:    named(cobra.ExactArgs(1)),
+		Args:    named,
 		RunE: p.withKey(func(ctx context.Context, key *session, args []string) (result, error) {
 			credentials, token, err := key.credentials(ctx, "")
 			if err != nil {
@@ -132,15 +132,15 @@ as that is the only one.`
 	}
 	rename := &cobra.Command{
 		Use:   "rename CREDENTIAL --user NAME",
-		Short: "Change what the account of a credential is called",
-		Long:  "Rename changes the names that are shown when signing in; the site does not learn\nof it. " + which,
+		Short: "Rename the account of a credential",
+		Long:  "Rename changes the names that are shown when signing in; the site does not learn\nof it.\n" + which,
 		Example: `  fidoctl credentials rename ada --user ada@example.com
   fidoctl credentials rename ada --display-name 'Ada Lovelace'`,
-		Args: named(cobra.ExactArgs(1)),
+		Args: named,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			changed := cmd.Flags().Changed
 			if !changed("user") && !changed("display-name") {
-				return usagef("say what to change: --user or --display-name")
+				return usagef("give --user or --display-name, or both")
 			}
 			return p.withKey(func(ctx context.Context, key *session, args []string) (result, error) {
 				return renameCredential(ctx, key, args[0], func(u *ctap2.User) {
@@ -159,13 +159,13 @@ as that is the only one.`
 	remove := &cobra.Command{
 		Use:   "delete CREDENTIAL…",
 		Short: "Delete credentials for good",
-		Long:  "Delete asks before it deletes credentials, and their blobs. There is no way to get\nthem back: a site has to know another way to sign in.\n" + which,
+		Long:  "Delete asks before it deletes credentials and their blobs. They cannot be restored:\nmake sure that there is another way to sign in.\n" + which,
 		Example: `  fidoctl credentials delete 3f2a9c1b
   fidoctl credentials delete ada@example.com --yes`,
-		Args: named(cobra.MinimumNArgs(1)),
+		Args: named,
 		RunE: p.withKey(p.deleteCredentials),
 	}
-	return group("credentials", "List, rename and delete what the key keeps", "  fidoctl credentials list", all, show, rename, remove)
+	return group("credentials", "List, rename and delete credentials", "  fidoctl credentials list", all, show, rename, remove)
 }
 
 // credentials lists what the key keeps, by site, under a token for more such
@@ -216,11 +216,11 @@ func find(credentials []*ctap2.StoredCredential, name string) (*ctap2.StoredCred
 	}
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("%w: %q", errNoMatch, name)
+		return nil, fmt.Errorf("%w: no credential %q on the key", errNoCredential, name)
 	case 1:
 		return found[0], nil
 	}
-	return nil, fmt.Errorf("%w: %q", errSeveral, name)
+	return nil, fmt.Errorf("%w: several credentials %q on the key", errSeveralCredentials, name)
 }
 
 func listCredentials(ctx context.Context, key *session, args []string) (result, error) {
@@ -259,7 +259,7 @@ func renameCredential(ctx context.Context, key *session, name string, change fun
 	if err != nil {
 		return nil, err
 	}
-	return done{fmt.Sprintf("It is now %s.", credentialOf(c))}, nil
+	return done{fmt.Sprintf("Renamed: %s.", credentialOf(c))}, nil
 }
 
 func (p *program) deleteCredentials(ctx context.Context, key *session, args []string) (result, error) {
@@ -282,7 +282,7 @@ func (p *program) deleteCredentials(ctx context.Context, key *session, args []st
 	for _, c := range doomed {
 		p.err.printf("  %s\n", credentialOf(c))
 	}
-	if err := p.confirm(ctx, "Delete it from the key?"); err != nil {
+	if err := p.confirm(ctx, "Delete %s from the key?", map[bool]string{true: "it", false: "them"}[len(doomed) == 1]); err != nil {
 		return nil, err
 	}
 	var r deletedResult

@@ -97,7 +97,7 @@ func TestCredentialsPerson(t *testing.T) {
 	s = person(t, key, "credentials", "rename", "bob", "--user", "bob@example.com")
 	s.sees("PIN")
 	s.types(testPIN + "\n")
-	s.sees("It is now bob@example.com at example.com")
+	s.sees("Renamed: bob@example.com at example.com")
 	s.ends(0)
 
 	// No is an answer, and so is nothing.
@@ -107,7 +107,7 @@ func TestCredentialsPerson(t *testing.T) {
 		s.types(testPIN + "\n")
 		s.sees("ada at example.com")
 		s.sees("bob@example.com at example.com")
-		s.sees("Delete it from the key? [y/N] ")
+		s.sees("Delete them from the key? [y/N] ")
 		s.types(answer)
 		s.sees("Nothing was changed.")
 		s.ends(interrupted.exit)

@@ -34,7 +34,7 @@ type entraFinding struct {
 	Required bool   `json:"required" doc:"by Entra ID or Windows; others are advice"`
 	Verdict  string `json:"verdict" doc:"met, not met or unknown"`
 	Evidence string `json:"evidence" doc:"what the key says"`
-	For      string `json:"for" doc:"what it is good for"`
+	For      string `json:"for" doc:"what it is needed for"`
 }
 
 func (r compatibleResult) text(w *printer) {
@@ -53,9 +53,9 @@ func (r compatibleResult) text(w *printer) {
 		w.printf(" %-8s  %s: %s\n                   for %s\n", weight, f.Rule, f.Evidence, f.For)
 	}
 	if r.Compatible {
-		w.in(green, "The key will do for Entra ID and Windows.\n")
+		w.in(green, "The key meets the requirements of Entra ID and Windows.\n")
 	} else {
-		w.in(red, "The key will not do for Entra ID and Windows.\n")
+		w.in(red, "The key does not meet the requirements of Entra ID and Windows.\n")
 	}
 }
 
@@ -119,7 +119,7 @@ type entraMethod struct {
 
 func (r entraMethodsResult) text(w *printer) {
 	for _, m := range r.Keys {
-		w.in(bold, "%s\n", cmp.Or(m.DisplayName, "a key without a name"))
+		w.in(bold, "%s\n", cmp.Or(m.DisplayName, "an unnamed key"))
 		w.printf("  %s %s, since %s\n  %s\n", m.Model, m.AAGUID, m.Created.Format(time.DateOnly), m.MethodID)
 	}
 	w.printf("%s\n", count(len(r.Keys), "key", "keys"))
@@ -135,14 +135,14 @@ type graphFlags struct {
 }
 
 func (g *graphFlags) add(c *cobra.Command) *cobra.Command {
-	c.Flags().StringVar(&g.tokenFile, "token-file", "", "the `file` with the access token for Graph, read anew for each call")
-	c.Flags().StringVar(&g.url, "graph", "", "the `URL` of Graph, such as https://graph.microsoft.com/beta; v1.0 if it is not given")
+	c.Flags().StringVar(&g.tokenFile, "token-file", "", "the `file` with the access token for Graph, read again for each call")
+	c.Flags().StringVar(&g.url, "graph", "", "the `URL` of Graph, such as https://graph.microsoft.com/beta; v1.0 by default")
 	return c
 }
 
 func (g *graphFlags) client() (*entra.Client, error) {
 	if g.tokenFile == "" {
-		return nil, usagef("say with --token-file where the access token is; 'az account get-access-token --resource-type ms-graph' is one way to get one")
+		return nil, usagef("--token-file is missing; 'az account get-access-token --resource-type ms-graph' is one way to get a token")
 	}
 	return &entra.Client{
 		BaseURL: g.url, ChallengeTimeout: g.challenge,
@@ -160,17 +160,17 @@ func (p *program) entraCommand() *cobra.Command {
 	var probe bool
 	check := &cobra.Command{
 		Use:   "check",
-		Short: "Say whether a key will do for Entra ID and Windows",
-		Long: `Check compares what the key says of itself with what Microsoft demands. Whether it
-can have several accounts it does not say: --probe makes two, with two touches, and
-deletes them. It exits with 12 if the key will not do.`,
+		Short: "Check a key against the requirements of Entra ID and Windows",
+		Long: `Check compares what the key says about itself with what Microsoft requires. A key
+does not say whether it can have several accounts: --probe makes two, with two
+touches, and deletes them. The exit status is 12 if the key does not qualify.`,
 		Example: "  fidoctl entra check\n  fidoctl entra check --probe",
-		Args:    cobra.NoArgs,
+		Args:    arguments,
 		RunE: p.withKey(func(ctx context.Context, key *session, _ []string) (result, error) {
 			return checkEntra(ctx, key, probe)
 		}),
 	}
-	check.Flags().BoolVar(&probe, "probe", false, "find out whether it can have several accounts")
+	check.Flags().BoolVar(&probe, "probe", false, "find out whether the key can have several accounts")
 	return group("entra", "Hand out keys for Microsoft Entra ID, and take them back", "  fidoctl entra check",
 		check, p.entraProvisionCommand(), p.entraKeysCommand(), p.entraDeprovisionCommand(), p.entraRenameCommand())
 }
@@ -215,23 +215,23 @@ func (p *program) entraProvisionCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "provision FILE",
 		Short: "Register keys for users, from a CSV file",
-		Long: `Provision registers a key for each line of a CSV file: the user, what the key shall
-be called in Entra's lists, and, if there is a third field, which key it is, as for
---device. It asks for the keys one after the other, sets the PIN of those that have
-none, and says of each what the key and Entra have now. FILE may be -. No key is
-given to two users; with --yes, nobody is asked for the next one, so that each line
-of several has to say which key it is.
+		Long: `Provision registers a key for each line of a CSV file: the user, the name of the key
+in Entra's lists, and, optionally, which key it is, as for --device. It asks for the
+keys one after the other, sets a PIN on those that have none, and reports for each
+what the key and Entra have now. FILE may be -. No key is given to two users. With
+--yes it does not ask for the next key, so that each of several lines must say which
+key it is.
 
     ada@contoso.com,blue key
     bob@contoso.com,red key,26817291
 
-A random PIN is in its file before the key has it. If the key fails then, "fidoctl
-pin check" says whether the PIN is set; if not, its line is to be deleted.
+A random PIN is written to its file before it is set. If the key fails then, "fidoctl
+pin check" shows whether the PIN is set; if it is not, delete its line.
 
 The access token needs the permission UserAuthenticationMethod.ReadWrite.All.`,
 		Example: `  fidoctl entra provision users.csv --token-file token
   fidoctl entra provision users.csv --token-file token --random-pins pins.csv --force-pin-change`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := p.provision(cmd.Context(), &h, args[0])
 			if r != nil {
@@ -241,10 +241,10 @@ The access token needs the permission UserAuthenticationMethod.ReadWrite.All.`,
 		},
 	}
 	flags := h.add(c).Flags()
-	flags.DurationVar(&h.challenge, "challenge-timeout", 0, "how `long` Entra is to wait for the keys; more than 5 minutes takes Graph's beta")
-	flags.StringVar(&h.metadata, "metadata", "", "refuse what Entra would: a `file` from https://mds3.fidoalliance.org/")
-	flags.StringVar(&h.pins, "random-pins", "", "give keys without a PIN a random one, and write who has which to this `file`, which nobody else may read")
-	flags.BoolVar(&h.forceChange, "force-pin-change", false, "have the users change the PIN before they use the key")
+	flags.DurationVar(&h.challenge, "challenge-timeout", 0, "how `long` Entra waits for the keys; more than 5 minutes needs Graph's beta")
+	flags.StringVar(&h.metadata, "metadata", "", "refuse the keys that Entra would: a `file` from https://mds3.fidoalliance.org/")
+	flags.StringVar(&h.pins, "random-pins", "", "give keys without a PIN a random one, and add user and PIN to this `file`, which nobody else may read")
+	flags.BoolVar(&h.forceChange, "force-pin-change", false, "require the users to change the PIN before they use the key")
 	return c
 }
 
@@ -272,14 +272,14 @@ func (p *program) provision(ctx context.Context, h *handout, file string) (resul
 	}
 	for i, row := range rows {
 		if len(row) < 2 || len(row) > 3 {
-			return nil, usagef("%s: line %d has %s, not a user, a name for the key, and perhaps which key", file, i+1, count(len(row), "field", "fields"))
+			return nil, usagef("%s: line %d has %s, and must have a user, a name for the key and, optionally, which key", file, i+1, count(len(row), "field", "fields"))
 		}
 		if p.yes && len(rows) > 1 && deviceIn(row) == "" {
-			return nil, usagef("%s: line %d does not say which key it is: with --yes nobody can be asked for the next one", file, i+1)
+			return nil, usagef("%s: line %d does not say which key it is, as it must with --yes", file, i+1)
 		}
 	}
 	if len(rows) == 0 {
-		return nil, usagef("%s names nobody", file)
+		return nil, usagef("%s has no users", file)
 	}
 	if h.metadata != "" {
 		data, err := p.readFile(h.metadata)
@@ -331,7 +331,7 @@ func (p *program) provision(ctx context.Context, h *handout, file string) (resul
 func (p *program) nextKey(ctx context.Context, h *handout, a entra.Assignment) (*ctap2.Authenticator, error) {
 	p.given.Wipe() // the PIN of the key before costs this one a try
 	p.device = cmp.Or(h.devices[a], h.device)
-	if err := p.pause(ctx, "Attach the key for %s (%s), no other one, and press Enter.", a.User, a.DisplayName); err != nil {
+	if err := p.pause(ctx, "Attach the key for %s (%s), and no other, then press Enter.", a.User, a.DisplayName); err != nil {
 		return nil, err
 	}
 	key, err := p.open(ctx)
@@ -411,11 +411,11 @@ func (p *program) firstPIN(ctx context.Context, h *handout, key *session, user s
 		case err == nil:
 			return nil
 		case !errors.Is(err, ctap2.ErrPINPolicyViolation):
-			p.err.printf("The PIN of %s in the last line of %s may not be set: \"fidoctl pin check\" says whether it is. If not, delete the line.\n", user, h.pins)
+			p.err.printf("It is not known whether the PIN for %s in the last line of %s is set: \"fidoctl pin check\" shows it. If it is not, delete the line.\n", user, h.pins)
 			return err
 		}
 		if cut := h.noted.Truncate(end); cut != nil {
-			return errors.Join(err, fmt.Errorf("%w: the last line, of %s, is to be deleted: %w", errFile, user, cut))
+			return errors.Join(err, fmt.Errorf("%w: delete the last line, for %s: %w", errFile, user, cut))
 		}
 		if tries == 0 {
 			return err
@@ -433,9 +433,9 @@ func openPINs(name string) (*os.File, error) {
 	switch {
 	case err != nil:
 	case !info.Mode().IsRegular():
-		err = fmt.Errorf("%s is not a file that PINs can be kept in", name)
+		err = fmt.Errorf("PINs cannot be kept in %s", name)
 	case info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows":
-		err = fmt.Errorf("others may read %s: chmod 600 keeps them from it", name)
+		err = fmt.Errorf("others may read %s: use chmod 600", name)
 	default:
 		return file, nil
 	}
@@ -468,7 +468,7 @@ func (h *handout) done(ctx context.Context, p *program, r *entra.Result) {
 	h.used[len(h.used)-1].credentialID = r.CredentialID
 	if h.forceChange && r.State == entra.Registered {
 		if err := h.current.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{ForceChangePIN: true}); err != nil {
-			r.Warnings = append(r.Warnings, "the PIN does not have to be changed: "+explain(err).What)
+			r.Warnings = append(r.Warnings, "the PIN need not be changed: "+explain(err).What)
 		}
 	}
 	if err := h.current.close(); err != nil {
@@ -493,9 +493,9 @@ func (p *program) entraKeysCommand() *cobra.Command {
 	var g graphFlags
 	return g.add(&cobra.Command{
 		Use:     "keys USER",
-		Short:   "List the keys that Entra knows of a user",
+		Short:   "List the keys that Entra has for a user",
 		Example: "  fidoctl entra keys ada@contoso.com --token-file token",
-		Args:    named(cobra.ExactArgs(1)),
+		Args:    named,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := g.client()
 			if err != nil {
@@ -521,13 +521,13 @@ func (p *program) entraDeprovisionCommand() *cobra.Command {
 	var withoutKey bool
 	c := &cobra.Command{
 		Use:   "deprovision USER",
-		Short: "Take a key from a user",
-		Long: `Deprovision makes Entra forget a key, and then deletes the account from the key. It
-takes the account of that name on the key that is attached, unless --method or
---credential says which one. With --without-key, Entra alone is told.`,
+		Short: "Remove a user's key",
+		Long: `Deprovision removes a key from Entra, and then deletes the account from the key. It
+takes the account with the user's name on the attached key, unless --method or
+--credential says which one. With --without-key, it only removes the key from Entra.`,
 		Example: `  fidoctl entra deprovision ada@contoso.com --token-file token
   fidoctl entra deprovision ada@contoso.com --token-file token --without-key --method 7ebzDmVTSreLsJkrjm1mNA2`,
-		Args: named(cobra.ExactArgs(1)),
+		Args: named,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := g.client()
 			if err != nil {
@@ -545,7 +545,7 @@ takes the account of that name on the key that is attached, unless --method or
 				})(cmd, args)
 			}
 			if method == "" && credential == "" {
-				return usagef("say which key: --method or --credential")
+				return usagef("give --method or --credential to say which key")
 			}
 			r, err := p.deprovision(cmd.Context(), client, &d, nil)
 			if r != nil {
@@ -555,7 +555,7 @@ takes the account of that name on the key that is attached, unless --method or
 		},
 	}
 	flags := g.add(c).Flags()
-	flags.StringVar(&method, "method", "", "which key, by Entra's `ID` of it (fidoctl entra keys)")
+	flags.StringVar(&method, "method", "", "which key, by its `ID` in Entra (fidoctl entra keys)")
 	flags.StringVar(&credential, "credential", "", "which key, by the credential's `ID`")
 	flags.BoolVar(&withoutKey, "without-key", false, "the key is not at hand")
 	return c
@@ -577,7 +577,7 @@ func (p *program) deprovision(ctx context.Context, client *entra.Client, d *entr
 			d.CredentialID = c.Credential.ID
 		}
 	}
-	if err := p.confirm(ctx, "%s will not be able to sign in with this key any more. Go on?", d.User); err != nil {
+	if err := p.confirm(ctx, "%s will no longer be able to sign in with this key. Continue?", d.User); err != nil {
 		return nil, err
 	}
 	outcome := client.Deprovision(ctx, d)
@@ -592,12 +592,12 @@ func (p *program) entraRenameCommand() *cobra.Command {
 	var displayName string
 	c := &cobra.Command{
 		Use:   "rename OLD NEW",
-		Short: "Change the name of an account on a key, for a user whose name has changed",
-		Long: `Rename changes what a person sees when they choose an account, and checks that the
-credential works as before. Entra knows the account by an ID that stays; Microsoft's
-own advice is to register the key anew.`,
+		Short: "Rename an account on a key, for a user whose name has changed",
+		Long: `Rename changes the name that is shown when an account is chosen, and checks that the
+credential works as before. Entra identifies the account by an ID, which stays;
+Microsoft's own advice is to register the key again.`,
 		Example: "  fidoctl entra rename ada@contoso.com ada.lovelace@contoso.com",
-		Args:    named(cobra.ExactArgs(2)),
+		Args:    named,
 		RunE: p.withKey(func(ctx context.Context, key *session, args []string) (result, error) {
 			renamed, err := entra.RenameAccount(ctx, key.Authenticator, &entra.RenameRequest{
 				RPID: entraSite, OldName: args[0], Name: args[1], DisplayName: displayName,
@@ -605,7 +605,7 @@ own advice is to register the key anew.`,
 			if err != nil {
 				return nil, err
 			}
-			return done{fmt.Sprintf("%s is called %s now.", renamed.Before.Name, renamed.After.Name)}, nil
+			return done{fmt.Sprintf("Renamed %s to %s.", renamed.Before.Name, renamed.After.Name)}, nil
 		}),
 	}
 	c.Flags().StringVar(&displayName, "display-name", "", "the person's `name`")

@@ -34,11 +34,11 @@ type kind struct {
 
 var (
 	failure       = kind{1, "failure", "anything that has no status of its own"}
-	usage         = kind{2, "usage", "the command line is wrong, or more has to be said"}
+	usage         = kind{2, "usage", "the command line is wrong or incomplete"}
 	noKey         = kind{3, "no-key", "no key is attached, or not the one that was named"}
 	noAccess      = kind{4, "no-access", "this user, or this build, cannot use the key"}
 	verification  = kind{5, "verification", "the PIN is wrong, or the finger was not recognised"}
-	locked        = kind{6, "locked", "the key takes no PIN until it was unplugged, or until it is reset"}
+	locked        = kind{6, "locked", "the key takes no PIN until it is unplugged, or until it is reset"}
 	notSetUp      = kind{7, "not-set-up", "a PIN or a fingerprint has to be set up first, or the PIN changed"}
 	noTouch       = kind{8, "no-touch", "nobody touched the key in time, or somebody declined"}
 	notFound      = kind{9, "not-found", "the key does not hold what was asked for"}
@@ -46,7 +46,7 @@ var (
 	full          = kind{11, "full", "the key has no room for it"}
 	refused       = kind{12, "refused", "the key, or a policy, does not allow it"}
 	connection    = kind{13, "connection", "the key was unplugged or does not answer"}
-	notValid      = kind{14, "not-valid", "what the key or a file says is malformed, or its signature wrong"}
+	notValid      = kind{14, "not-valid", "what the key or a file says is malformed, or its signature is wrong"}
 	notConformant = kind{15, "nonconformant", "the key breaks the specification (compare: in more cases than before)"}
 	interrupted   = kind{130, "interrupted", "Ctrl-C, or no for an answer"}
 )
@@ -60,9 +60,14 @@ var (
 	errDeclined = errors.New("declined")
 	errFile     = errors.New("a file could not be used")
 	errVirtual  = errors.New("the software key could not be used")
-	errNoMatch  = errors.New("nothing on the key has this name")
-	errSeveral  = errors.New("several on the key have this name")
+	errNoFolder = errors.New("there is no such folder")
 	errPINIsSet = errors.New("the key has a PIN already")
+
+	errNoCredential        = errors.New("no such credential")
+	errSeveralCredentials  = errors.New("several such credentials")
+	errAnotherCredential   = errors.New("another credential")
+	errNoFingerprint       = errors.New("no such fingerprint")
+	errSeveralFingerprints = errors.New("several such fingerprints")
 
 	errAnotherKey = errors.New("this is not the key that was there before")
 	errUsedBefore = errors.New("this run has used this key for another user")
@@ -87,80 +92,86 @@ type explanation struct {
 
 // explanations has them for all errors of the library. The first one counts
 // that is of an error which errors.Is finds: causes stand before what wraps
-// them.
+// them. Where What is empty, it is what stands behind such an error.
 var explanations = []explained{
 	// Of this program.
 	tell(usage, "", "", "",
-		errUsage), // the error itself says what happened
+		errUsage),
 	tell(interrupted, "Nothing was changed.", "", "",
 		errDeclined),
 	tell(refused, "The key has a PIN already.",
 		"", "To replace it: fidoctl pin change.",
 		errPINIsSet),
-	tell(notFound, "Nothing on the key has this name.",
-		"", "The command with list in place of this shows what there is.",
-		errNoMatch),
-	tell(refused, "This is another key than the one that was shown. It was not erased.",
-		"The one that was plugged in again says something else of itself.",
+	tell(notFound, "", "", "fidoctl credentials list shows the credentials that the key keeps.",
+		errNoCredential),
+	tell(usage, "", "", "Give the beginning of the ID instead, which fidoctl credentials list shows.",
+		errSeveralCredentials),
+	tell(notFound, "", "", "fidoctl fingerprint list shows the fingerprints on the key.",
+		errNoFingerprint),
+	tell(usage, "", "", "Give the ID instead, which fidoctl fingerprint list shows.",
+		errSeveralFingerprints),
+	tell(notValid, "", "", "Give the registration of that credential.",
+		errAnotherCredential),
+	tell(refused, "This is not the key that was shown. It was not erased.",
+		"The key that was plugged in again describes itself differently.",
 		"Unplug all other keys, and try again.",
 		errAnotherKey),
-	tell(refused, "This key is another user's: this run has used it before.",
+	tell(refused, "This key is another user's: it was used earlier in this run.",
 		"", "Attach the next key. For scripts, the third field of each line says which key it is.",
 		errUsedBefore),
-	tell(usage, "Several on the key have this name.",
-		"", "Name one by the beginning of its ID, which the command with list in place of this shows.",
-		errSeveral),
 
 	// Conformance.
-	tell(notValid, "This is no report of a conformance run, or one of a later version.",
-		"", "Name a report that was written as JSON, such as with --report FILE.json.",
+	tell(notValid, "This is not a report of a conformance run, or it is of a later version.",
+		"", "Give a report in JSON, as --report FILE.json writes it.",
 		conformance.ErrReport),
 	tell(refused, "The report is of another model of key, or of another firmware.",
-		"A run goes on only with the key that it began with.",
-		"Attach that key, or begin anew, without --resume.",
+		"A run can only be resumed with the key that it began with.",
+		"Attach that key, or start again without --resume.",
 		conformance.ErrAnother),
-	tell(unsupported, "Nobody can do here what the key needs.",
-		"", "Unplugging the key and plugging it in again takes a person, or a machine that does it.",
+	tell(unsupported, "Nobody is here to do what the key needs.",
+		"", "It takes a person, or a machine, to unplug the key and plug it in again.",
 		conformance.ErrCannot),
 
 	// Entra.
-	tell(refused, "The key will not do for Entra ID.",
+	tell(refused, "The key does not meet the requirements of Entra ID.",
 		"", "fidoctl entra check says why.",
 		entra.ErrIncompatible),
-	tell(notFound, "Entra does not know this key of the user.",
-		"", "fidoctl entra keys lists those that it knows.",
+	tell(notFound, "Entra does not have this key for the user.",
+		"", "fidoctl entra keys lists those that it has.",
 		entra.ErrNotRegistered),
 	tell(notFound, "The key does not hold this account.",
 		"", "fidoctl credentials list shows what it holds.",
 		entra.ErrNotOnKey),
-	tell(refused, "It took too long: Entra does not take the key any more.",
+	tell(refused, "It took too long: Entra no longer accepts the key.",
 		"", "Try again, and be quicker; or use Graph's beta and --challenge-timeout.",
 		entra.ErrExpired),
-	tell(connection, "It is not known whether Entra has done it.",
+	tell(connection, "It is not known whether Entra has made the change.",
 		"The answer was lost.",
-		"fidoctl entra keys says whether it has.",
+		"fidoctl entra keys shows whether it has.",
 		entra.ErrUncertain),
-	tell(usage, "That cannot be asked of Entra.", "", "",
+	tell(usage, "Entra cannot be asked for that.", "", "",
 		entra.ErrInvalidRequest),
 	tell(notValid, "Graph's answer makes no sense.",
 		"", "Try again, or with another --graph.",
 		entra.ErrMalformed),
-	tell(notValid, "It does not hold.",
+	tell(notValid, "The response is not valid.",
 		"", "Do not trust it.",
 		webauthn.ErrNotValid),
 	tell(connection, "Another program has this software key open.",
-		"", "Try again when that has ended.",
+		"", "Try again when it has ended.",
 		virtual.ErrInUse),
+	tell(failure, "", "", "Create the folder, or give another file with --virtual.",
+		errNoFolder),
 	tell(failure, "The file of the software key cannot be used.",
-		"It may be no such file, or the kind of key may contradict it.",
-		"Name another file with --virtual.",
+		"It may not be such a file, or --virtual-profile may contradict it.",
+		"Give the --virtual-profile that the file was made with, or another file with --virtual.",
 		errVirtual),
 	tell(failure, "A file cannot be used.", "", "",
 		errFile),
 
 	// The end of a wait.
 	tell(interrupted, "Interrupted.",
-		"The key was told to stop what it was waiting for.",
+		"The key was told to stop waiting.",
 		"",
 		context.Canceled),
 	tell(noTouch, "Time is up.",
@@ -172,57 +183,57 @@ var explanations = []explained{
 
 	// PINs and verification.
 	tell(locked, "The PIN is blocked.",
-		"No try is left. The key works again only after a reset, which erases all that it keeps.",
-		"fidoctl reset; then register with each site anew.",
+		"No tries are left. The PIN can only be set again after a reset, which erases everything on the key.",
+		"Run fidoctl reset, then register the key with each site again.",
 		ctap2.ErrPINBlocked),
 	tell(locked, "The key is locked.",
-		"Too many wrong PINs in a row: it takes no PIN until it was without power.",
+		"Too many wrong PINs in a row: it takes no PIN until it has been unplugged.",
 		"Unplug it and plug it in again, or lift it from the reader and put it back.",
 		ctap2.ErrPINAuthBlocked),
 	tell(verification, "The PIN is wrong.",
-		"", "Try again with the right PIN. When no try is left, only a reset helps.",
+		"", "Try again with the right PIN. When no tries are left, only a reset helps.",
 		ctap2.ErrPINInvalid),
 	tell(locked, "The fingerprint reader is locked.",
 		"Too many fingers were not recognised.",
-		"Enter the PIN once, as with fidoctl pin check: then fingers are good again.",
+		"Enter the PIN once, such as with fidoctl pin check: this unlocks the reader.",
 		ctap2.ErrUVBlocked),
 	tell(verification, "The finger was not recognised.",
 		"", "Try again, with a finger that fidoctl fingerprint list shows.",
 		ctap2.ErrUVInvalid),
 	tell(notSetUp, "The PIN must be changed first.",
-		"Whoever handed the key out wants it to have another PIN.",
-		"fidoctl pin change",
+		"Whoever handed out the key requires a new PIN.",
+		"To change it: fidoctl pin change.",
 		ctap2.ErrPINChangeRequired),
 	tell(notSetUp, "The key has no PIN yet.",
-		"What was asked for needs a verified user.",
-		"fidoctl pin set",
+		"The command needs a verified user.",
+		"To set one: fidoctl pin set.",
 		ctap2.ErrPINNotSet, ctap2.ErrNotSetUp),
-	tell(usage, "The PIN is needed, and nobody can be asked.",
-		"Standard input is no terminal.",
+	tell(usage, "The PIN is needed, and there is no terminal to ask for it on.",
+		"",
 		"Give the PIN with --pin-fd or --pin-stdin.",
 		ctap2.ErrNoPIN),
 	tell(refused, "The PIN is too short.",
-		"", "fidoctl info says how long it has to be.",
+		"", "A PIN has 4 characters or more; fidoctl info shows whether the key requires more.",
 		pin.ErrTooShort),
 	tell(refused, "The PIN is too long.",
-		"", "At most 63 bytes fit, which are fewer letters if they have accents.",
+		"", "A PIN has 63 bytes or fewer; letters with accents take two or more.",
 		pin.ErrTooLong),
-	tell(refused, "The PIN has a character that no PIN can have.",
-		"", "Use letters, digits and what else is on the keyboard, in UTF-8.",
+	tell(refused, "The PIN contains a character that is not allowed.",
+		"", "Use letters, digits and other characters of the keyboard, in UTF-8.",
 		pin.ErrNotUTF8, pin.ErrZeroByte),
-	tell(refused, "The PIN breaks a rule of the key.",
-		"It is too short or too simple for it, or the one that it has.",
-		"fidoctl info says what the rules are. Rows such as 1234 and single letters are what keys refuse.",
+	tell(refused, "The key does not accept this PIN.",
+		"It is too short, too simple, or the same as the current one.",
+		"fidoctl info shows the rules. Keys refuse sequences such as 1234 and repetitions such as 1111.",
 		ctap2.ErrPINPolicyViolation),
-	tell(verification, "The verification is not good any more.",
-		"It took too long, another program came between, or the key was touched meanwhile.",
+	tell(verification, "The verification has expired.",
+		"It took too long, another program used the key, or the key was touched in the meantime.",
 		"Try again.",
 		ctap2.ErrPINTokenExpired, ctap2.ErrPINAuthInvalid),
-	tell(notSetUp, "The key wants its user verified.",
+	tell(notSetUp, "The key requires user verification.",
 		"", "Set a PIN (fidoctl pin set), or let the command ask for it.",
 		ctap2.ErrPUATRequired),
-	tell(refused, "The key does not grant this to a PIN or a finger.",
-		"", "Some things take the PIN on some keys, and a finger on others: fidoctl info says which.",
+	tell(refused, "The key does not allow this with the way in which the user was verified.",
+		"", "Some keys require the PIN for some commands, others a finger: fidoctl info shows which.",
 		ctap2.ErrUnauthorizedPermission),
 
 	// Touches.
@@ -232,12 +243,12 @@ var explanations = []explained{
 	tell(noTouch, "It was declined, or not confirmed in time.",
 		"", "Try again, and touch the key when it blinks.",
 		ctap2.ErrOperationDenied),
-	tell(noTouch, "The key waits for a touch.",
+	tell(noTouch, "The key is waiting for a touch.",
 		"", "Try again, and touch the key when it blinks.",
 		ctap2.ErrUPRequired, ctap2.ErrUserActionPending, ctap2.ErrU2FConditionsNotSatisfied,
 		nfc.ErrConditionsNotSatisfied),
 	tell(interrupted, "The key was told to stop.",
-		"This or another program cancelled what it was waiting for.",
+		"This or another program cancelled the command.",
 		"Try again.",
 		ctap2.ErrKeepaliveCancel),
 
@@ -247,30 +258,30 @@ var explanations = []explained{
 		"Sign in with it, or register another key.",
 		ctap2.ErrCredentialExcluded, webauthn.ErrInvalidState),
 	tell(notFound, "The key holds no such credential.",
-		"It was never registered there, or was reset or the credential deleted since.",
+		"It was never registered there, or the credential was deleted since, or the key reset.",
 		"fidoctl credentials list shows what it keeps. Credentials that are not kept on the key need --credential.",
 		ctap2.ErrNoCredentials, ctap2.ErrInvalidCredential, ctap2.ErrU2FWrongData, ctap2.ErrU2FWrongLength,
 		nfc.ErrWrongData),
-	tell(notFound, "There is no blob of this credential.",
+	tell(notFound, "This credential has no blob.",
 		"", "fidoctl blob list shows which there are.",
 		ctap2.ErrNoLargeBlob),
-	tell(unsupported, "This credential can have no blob.",
-		"It was registered without asking for that.",
-		"Register anew: register asks for it.",
+	tell(unsupported, "This credential cannot have a blob.",
+		"It was registered without support for blobs.",
+		"Register again with fidoctl register, which asks for it.",
 		ctap2.ErrNoLargeBlobKey),
 	tell(unsupported, "The key did not return what was asked for.",
-		"It, or this credential, does not have the extension.",
-		"fidoctl info lists the extensions. A credential has to be registered with the extension, too.",
+		"The key, or this credential, does not support the extension.",
+		"fidoctl info lists the extensions. The credential must have been registered with the extension, too.",
 		ctap2.ErrNoOutput),
 	tell(full, "The key has no room for another fingerprint.",
-		"", "fidoctl fingerprint remove makes some.",
+		"", "Remove one: fidoctl fingerprint remove.",
 		ctap2.ErrFPDatabaseFull),
 	tell(full, "The key is full.",
 		"There is no room for another credential, or for as many sites.",
-		"fidoctl credentials delete makes some.",
+		"Delete credentials: fidoctl credentials delete.",
 		ctap2.ErrKeyStoreFull),
 	tell(full, "The key has no room for this blob.",
-		"", "fidoctl blob delete and fidoctl blob clean make some.",
+		"", "Delete blobs: fidoctl blob clean, fidoctl blob delete.",
 		ctap2.ErrLargeBlobStorageFull),
 	tell(full, "That is more than the key can take.",
 		"", "Ask for less: shorter names, fewer credentials, a smaller blob.",
@@ -280,37 +291,37 @@ var explanations = []explained{
 	tell(refused, "The key does not allow that now.",
 		"", "Unplug it, plug it in again, and try once more.",
 		ctap2.ErrNotAllowed),
-	tell(unsupported, "The key knows none of these algorithms.",
-		"", "fidoctl info lists those that it knows.",
+	tell(unsupported, "The key supports none of these algorithms.",
+		"", "fidoctl info lists those that it supports.",
 		ctap2.ErrUnsupportedAlgorithm, cose.ErrUnsupportedAlgorithm),
 	tell(noKey, "The card is not a security key.",
 		"It has no FIDO application, or does not offer it to this reader.",
-		"Use the USB port, if it has one; or another card.",
+		"Use its USB port, if it has one, or another card.",
 		nfc.ErrNotFIDO),
 	tell(unsupported, "This key, or this build of fidoctl, cannot do that.",
-		"", "fidoctl info shows what the key can do. A build without cgo reaches no USB keys on macOS, Windows and FreeBSD.",
+		"", "fidoctl info shows what the key can do. A build without cgo cannot reach USB keys on macOS, Windows and FreeBSD.",
 		ctap2.ErrInvalidCommand, ctap2.ErrInvalidSubcommand, ctap2.ErrUnsupportedOption, ctap2.ErrUnsupportedExtension,
 		nfc.ErrInsNotSupported, nfc.ErrClaNotSupported, ctap2.ErrU2FInsNotSupported, ctap2.ErrU2FClaNotSupported,
 		hid.ErrInvalidCmd, ctap2.ErrUnsupported, webauthn.ErrNotSupported),
 
 	// Finding a key.
-	tell(noAccess, "Another program has the card to itself.",
+	tell(noAccess, "Another program has exclusive use of the card.",
 		"", "End that program (a browser, GnuPG's scdaemon), and try again.",
 		nfc.ErrInUse),
-	tell(noAccess, "This user may not use the key.",
+	tell(noAccess, "This user is not allowed to use the key.",
 		noAccessMeans(),
 		noAccessNext(),
 		fs.ErrPermission),
 	tell(usage, "Several keys have this name.",
-		"", "fidoctl list shows their paths: name one with --device.",
+		"", "fidoctl list shows their paths: choose one with --device.",
 		keys.ErrAmbiguous),
 	tell(noKey, "No security key was found.",
 		"None is attached, or not the one that was named.",
-		"Plug one in, or hold one to a reader: fidoctl list says what there is, and whether cards can be seen. --virtual FILE takes a software key.",
+		"Plug one in, or hold one to a reader; fidoctl list shows what there is, and whether cards can be seen. --virtual FILE uses a software key.",
 		keys.ErrNoKey, fs.ErrNotExist),
 	tell(noAccess, "This machine has no smart card service.",
 		"Cards and NFC keys cannot be seen.",
-		"Install pcscd, and start it: apt install pcscd; systemctl enable --now pcscd.socket.",
+		"Install pcscd and start it, such as with apt install pcscd and systemctl enable --now pcscd.socket.",
 		nfc.ErrNoService),
 	tell(noKey, "There is no such smart card reader.",
 		"", "fidoctl list shows the readers with a card in them.",
@@ -322,22 +333,22 @@ var explanations = []explained{
 	// The way to the key.
 	tell(connection, "The key is gone.",
 		"It was unplugged, or taken from the reader, before it had answered.",
-		"Plug it in again. If it was registering, fidoctl credentials list says whether it had finished.",
+		"Plug it in again. If it was registering, fidoctl credentials list shows whether it had finished.",
 		ctap2.ErrDeviceGone),
-	tell(connection, "Another program came between.",
-		"The card was reset, or another application of it selected.",
+	tell(connection, "Another program interfered.",
+		"It reset the card, or selected another application on it.",
 		"Try again; hold the card still.",
 		ctap2.ErrReset, nfc.ErrNotSelected, nfc.ErrSelectFailed),
-	tell(connection, "Another program came between.",
-		"The list was not read to its end.",
+	tell(connection, "Another program interfered.",
+		"The list could not be read to its end.",
 		"Try again.",
 		ctap2.ErrInterrupted),
 	tell(connection, "The key does not answer.",
 		"", "Unplug it, plug it in again, and try once more.",
 		ctap2.ErrNoAnswer, hid.ErrMsgTimeout),
 	tell(connection, "The key is busy.",
-		"Another program uses it.",
-		"Try again when that has ended.",
+		"Another program is using it.",
+		"Try again when it has finished.",
 		ctap2.ErrChannelBusy, ctap2.ErrLockRequired, ctap2.ErrProcessing, ctap2.ErrOperationPending,
 		ctap2.ErrNoOperations, ctap2.ErrNoOperationPending, ctap2.ErrNotBusy, hid.ErrChannelBusy, hid.ErrLockRequired),
 	tell(connection, "The key was closed.",
@@ -345,11 +356,11 @@ var explanations = []explained{
 		ctap2.ErrClosed),
 
 	// What should not happen.
-	tell(usage, "That cannot be asked of a key.", "", "",
+	tell(usage, "A key cannot be asked for that.", "", "",
 		ctap2.ErrInvalidRequest, webauthn.ErrEncoding, webauthn.ErrType, webauthn.ErrSyntax),
 	tell(usage, "This site may not use that RP ID.",
-		"A site uses its own name, or that of the domain that it is in.",
-		"Name the site as it stands in the browser's address line.",
+		"A site may use its own name, or that of a domain that it is in.",
+		"Give the site as the browser's address bar shows it.",
 		webauthn.ErrSecurity),
 	tell(notValid, "The key found its data damaged.",
 		"", "Try again.",
@@ -358,29 +369,29 @@ var explanations = []explained{
 		"Whoever made this does not have the private key, or it was changed since.",
 		"Do not trust it.",
 		cose.ErrSignature, attestation.ErrInvalid, attestation.ErrAAGUID),
-	tell(notValid, "The key vouches for itself in a format that is not known here.", "", "",
+	tell(notValid, "The attestation is in a format that is not supported.", "", "",
 		attestation.ErrFormat),
-	tell(notValid, "Nobody that is trusted vouches for this key.",
-		"", "Name the certificates of its maker with --roots.",
+	tell(notValid, "Nobody who is trusted vouches for this key.",
+		"", "Give the certificates of its manufacturer with --roots.",
 		attestation.ErrUntrusted, attestation.ErrNotAttested),
 	tell(refused, "The policy does not allow this model of key.",
 		"", "Use another key, or ask whoever made the policy.",
 		attestation.ErrNotAllowed, attestation.ErrBlocked, attestation.ErrUnknownModel, attestation.ErrUnsafe,
 		attestation.ErrLevel),
 	tell(notValid, "The metadata are out of date.",
-		"", "Fetch the present file: https://mds3.fidoalliance.org/.",
+		"", "Download the current file: https://mds3.fidoalliance.org/.",
 		metadata.ErrStale, metadata.ErrRollback),
 	tell(notValid, "The file is not the FIDO Alliance's metadata.",
-		"", "Fetch the present file: https://mds3.fidoalliance.org/.",
+		"", "Download the current file: https://mds3.fidoalliance.org/.",
 		metadata.ErrMalformed, metadata.ErrSignature, metadata.ErrUntrusted),
 	tell(notValid, "The key's answer makes no sense.",
 		"It breaks the specification, or was garbled on the way.",
-		"Try again. To report it, add what fidoctl trace --record FILE writes.",
+		"Try again. To report it, attach what fidoctl trace --record FILE writes.",
 		ctap2.ErrMalformed, hid.ErrFraming, nfc.ErrMalformed, cose.ErrNotOnCurve, cose.ErrInvalidKey, pin.ErrKey,
 		pin.ErrCiphertext, pin.ErrProtocol),
 	tell(failure, "The key did not accept the request.",
-		"It does not know something in it, or wants it said in another way.",
-		"To report it, add what fidoctl trace --record FILE writes.",
+		"It does not understand something in it.",
+		"To report it, attach what fidoctl trace --record FILE writes.",
 		ctap2.ErrInvalidParameter, ctap2.ErrInvalidLength, ctap2.ErrInvalidSeq, ctap2.ErrInvalidChannel,
 		ctap2.ErrCBORParsing, ctap2.ErrCBORUnexpectedType, ctap2.ErrInvalidCBOR, ctap2.ErrInvalidCBORType,
 		ctap2.ErrMissingParameter, ctap2.ErrInvalidOption, hid.ErrInvalidPar, hid.ErrInvalidLen, hid.ErrInvalidSeq,
@@ -388,8 +399,8 @@ var explanations = []explained{
 	tell(failure, "The key failed, and does not say why.",
 		"", "Unplug it, plug it in again, and try once more.",
 		ctap2.ErrOther, hid.ErrOther),
-	tell(notValid, "The recording has another request at this place.",
-		"It plays only what was recorded, in the same order.",
+	tell(notValid, "The recording has another request here.",
+		"It can only play what was recorded, in the same order.",
 		"Run the command that was recorded.",
 		ctap2.ErrNotRecorded),
 	tell(refused, "The key did not do it.", "", "",
@@ -423,7 +434,7 @@ func noAccessNext() string {
 	case "windows":
 		return "Run fidoctl as administrator."
 	}
-	return "Run fidoctl as a user who may."
+	return "Run fidoctl as a user who is."
 }
 
 // explain returns what to tell a person. An error that nothing is known about
@@ -443,14 +454,14 @@ func explain(err error) explanation {
 	}
 	var graph *entra.Error
 	if errors.As(err, &graph) && (!known || graph.Status == 0 && !graph.Uncertain && errors.Is(err, context.DeadlineExceeded)) {
-		e = explanation{connection, "Microsoft Graph did not do it.", "", "Try again."}
+		e = explanation{connection, "Microsoft Graph refused the request.", "", "Try again."}
 		switch graph.Status {
 		case 0:
-			e = explanation{connection, "Microsoft Graph cannot be reached.", "There was no answer.", "See whether this machine is on the network, and what --graph says."}
+			e = explanation{connection, "Microsoft Graph cannot be reached.", "There was no answer.", "Check that this machine is on the network, and that --graph is right."}
 		case http.StatusUnauthorized, http.StatusForbidden:
 			e = explanation{noAccess, "Microsoft Graph does not accept the access token for this.", "", "Get a new one, with the permission UserAuthenticationMethod.ReadWrite.All."}
 		case http.StatusNotFound:
-			e = explanation{notFound, "Entra does not know this user.", "", "Name the user by user principal name or object ID."}
+			e = explanation{notFound, "Entra does not know this user.", "", "Give the user principal name or the object ID."}
 		}
 	}
 	var reset *ctap2.ResetError
@@ -458,11 +469,11 @@ func explain(err error) explanation {
 		e.What = "The key was not reset."
 		switch {
 		case len(reset.Transports) > 0:
-			e.Means = "It takes a reset over " + list(reset.Transports) + " alone."
+			e.Means = "It can only be reset over " + list(reset.Transports) + "."
 		case errors.Is(err, ctap2.ErrNotAllowed):
-			e.Means = "It takes a reset only in the ten seconds after it was plugged in."
+			e.Means = "It can only be reset within ten seconds of being plugged in."
 		case reset.LongTouch:
-			e.Means = "It takes a touch of five seconds."
+			e.Means = "It has to be touched for five seconds."
 		}
 		e.Next = "Try again, and be quick."
 	}
@@ -511,7 +522,7 @@ func (p *program) finish(cmd *cobra.Command, err error) int {
 	}
 	r := errorResult{*errorTextOf(err)}
 	if errors.Is(err, errUsage) {
-		r.Error.Next = "This explains it: " + cmd.CommandPath() + " --help"
+		r.Error.Next = "For help: " + cmd.CommandPath() + " --help"
 	}
 	if p.json {
 		p.show(r)

@@ -16,10 +16,10 @@ type fingerprintResult struct {
 	Name string   `json:"name" doc:"may be empty"`
 }
 
-// String names the finger to a person.
-func (r fingerprintResult) String() string { return cmp.Or(r.Name, "finger "+r.ID.String()) }
+// String names the fingerprint to a person.
+func (r fingerprintResult) String() string { return cmp.Or(r.Name, r.ID.String()) }
 
-func (r fingerprintResult) text(w *printer) { w.in(green, "The key knows %s now.\n", r) }
+func (r fingerprintResult) text(w *printer) { w.in(green, "Added fingerprint %q.\n", r.String()) }
 
 type fingerprintsResult struct {
 	Fingerprints []fingerprintResult `json:"fingerprints"`
@@ -33,38 +33,38 @@ func (r fingerprintsResult) text(w *printer) {
 }
 
 func (p *program) fingerprintCommand() *cobra.Command {
-	const which = "FINGERPRINT is its name, or its ID."
-	return group("fingerprint", "Teach the key fingers, and have it forget them", "  fidoctl fingerprint add 'right thumb'",
+	const which = "FINGERPRINT is its name or its ID."
+	return group("fingerprint", "Add, list, rename and remove fingerprints", "  fidoctl fingerprint add 'right thumb'",
 		&cobra.Command{
 			Use:   "add [NAME]",
-			Short: "Teach the key a finger",
-			Long:  "Add has the key take samples of a finger until it knows it. The key needs a PIN\nfirst.",
+			Short: "Add a fingerprint",
+			Long:  "Add has the key take samples of a finger until it has enough. The key needs a PIN\nfirst.",
 			Example: `  fidoctl fingerprint add 'right thumb'
   fidoctl fingerprint add`,
-			Args: cobra.MaximumNArgs(1),
+			Args: arguments,
 			RunE: p.withKey(p.addFingerprint),
 		},
 		&cobra.Command{
 			Use:     "list",
-			Short:   "List the fingers that the key knows",
+			Short:   "List the fingerprints on the key",
 			Example: "  fidoctl fingerprint list",
-			Args:    cobra.NoArgs,
+			Args:    arguments,
 			RunE:    p.withKey(listFingerprints),
 		},
 		&cobra.Command{
 			Use:     "rename FINGERPRINT NAME",
-			Short:   "Give a finger another name",
+			Short:   "Rename a fingerprint",
 			Long:    which,
 			Example: "  fidoctl fingerprint rename 'right thumb' thumb",
-			Args:    named(cobra.ExactArgs(2)),
+			Args:    named,
 			RunE:    p.withKey(renameFingerprint),
 		},
 		&cobra.Command{
 			Use:     "remove FINGERPRINT",
-			Short:   "Have the key forget a finger",
+			Short:   "Remove a fingerprint",
 			Long:    which,
 			Example: "  fidoctl fingerprint remove thumb",
-			Args:    named(cobra.ExactArgs(1)),
+			Args:    named,
 			RunE:    p.withKey(p.removeFingerprint),
 		})
 }
@@ -163,9 +163,9 @@ func (s *session) fingerprint(ctx context.Context, name string) (*fingerprintRes
 	switch {
 	case err != nil:
 	case len(found) == 0:
-		err = fmt.Errorf("%w: %q", errNoMatch, name)
+		err = fmt.Errorf("%w: no fingerprint %q on the key", errNoFingerprint, name)
 	case len(found) > 1:
-		err = fmt.Errorf("%w: %q", errSeveral, name)
+		err = fmt.Errorf("%w: several fingerprints %q on the key", errSeveralFingerprints, name)
 	default:
 		return &found[0], token, nil
 	}
@@ -183,7 +183,7 @@ func renameFingerprint(ctx context.Context, key *session, args []string) (result
 	if err != nil {
 		return nil, err
 	}
-	return done{fmt.Sprintf("It is called %s now.", args[1])}, nil
+	return done{fmt.Sprintf("Renamed to %q.", args[1])}, nil
 }
 
 func (p *program) removeFingerprint(ctx context.Context, key *session, args []string) (result, error) {
@@ -192,11 +192,11 @@ func (p *program) removeFingerprint(ctx context.Context, key *session, args []st
 		return nil, err
 	}
 	defer token.Wipe()
-	if err := p.confirm(ctx, "The key will not know %s any more. Go on?", f); err != nil {
+	if err := p.confirm(ctx, "Remove fingerprint %q?", f.String()); err != nil {
 		return nil, err
 	}
 	if err := key.RemoveEnrollment(ctx, &ctap2.RemoveEnrollmentRequest{TemplateID: f.ID, Token: token}); err != nil {
 		return nil, err
 	}
-	return done{fmt.Sprintf("The key has forgotten %s.", f)}, nil
+	return done{fmt.Sprintf("Removed fingerprint %q.", f.String())}, nil
 }

@@ -22,7 +22,7 @@ func TestFingerprintPerson(t *testing.T) {
 	} {
 		s.sees(progress)
 	}
-	s.sees("The key knows right thumb now.")
+	s.sees(`Added fingerprint "right thumb".`)
 	s.ends(0)
 
 	// The finger does in place of the PIN.
@@ -32,12 +32,12 @@ func TestFingerprintPerson(t *testing.T) {
 	s.sees("1 fingerprint")
 	s.ends(0)
 	s = person(t, key, "fingerprint", "rename", "right thumb", "thumb")
-	s.sees("It is called thumb now.")
+	s.sees(`Renamed to "thumb".`)
 	s.ends(0)
 	s = person(t, key, "fingerprint", "remove", "thumb")
-	s.sees("The key will not know thumb any more. Go on? [y/N] ")
+	s.sees(`Remove fingerprint "thumb"? [y/N] `)
 	s.types("y\n")
-	s.sees("The key has forgotten thumb.")
+	s.sees(`Removed fingerprint "thumb".`)
 	s.ends(0)
 }
 

@@ -39,26 +39,26 @@ type infoResult struct {
 	AttestationFormats               []string           `json:"attestationFormats"`
 	UVCountSinceLastPINEntry         *int               `json:"uvCountSinceLastPinEntry,omitempty" doc:"if the key says so"`
 	LongTouchForReset                bool               `json:"longTouchForReset"`
-	EncIdentifier                    hexBytes           `json:"encIdentifier,omitempty" doc:"another one each time"`
+	EncIdentifier                    hexBytes           `json:"encIdentifier,omitempty" doc:"different each time"`
 	TransportsForReset               []string           `json:"transportsForReset" doc:"none: any"`
 	PINComplexityPolicy              *bool              `json:"pinComplexityPolicy,omitempty" doc:"if it can be configured"`
 	PINComplexityPolicyURL           string             `json:"pinComplexityPolicyURL"`
 	MaxPINLength                     int                `json:"maxPINLength"`
-	EncCredStoreState                hexBytes           `json:"encCredStoreState,omitempty" doc:"another one each time"`
+	EncCredStoreState                hexBytes           `json:"encCredStoreState,omitempty" doc:"different each time"`
 	AuthenticatorConfigCommands      []uint64           `json:"authenticatorConfigCommands"`
-	Unknown                          map[int64]hexBytes `json:"unknown" doc:"members that nothing is known of, in CBOR"`
+	Unknown                          map[int64]hexBytes `json:"unknown" doc:"members that are not known, in CBOR"`
 }
 
 func (p *program) infoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "info",
-		Short: "Show all that a key says about itself, explained",
-		Long: `Info shows what the key answers to getInfo, all of it, and what it means. It
-takes no touch and no PIN.`,
+		Short: "Show everything that a key says about itself, explained",
+		Long: `Info shows the key's whole answer to getInfo, and what it means. It needs neither a
+touch nor a PIN.`,
 		Example: `  fidoctl info
   fidoctl info --device /dev/hidraw3
   fidoctl info --json`,
-		Args: cobra.NoArgs,
+		Args: arguments,
 		RunE: p.withKey(func(_ context.Context, key *session, _ []string) (result, error) {
 			return infoOf(key.name, key.Info()), nil
 		}),
@@ -103,26 +103,26 @@ func infoOf(name string, i *ctap2.Info) infoResult {
 // optionTexts say what options mean: where they are true, and where they are
 // false.
 var optionTexts = map[string][2]string{
-	ctap2.OptionPlatform:                       {"is part of this machine", "can be taken along"},
+	ctap2.OptionPlatform:                       {"is built into this machine", "is removable"},
 	ctap2.OptionResidentKey:                    {"keeps discoverable credentials (passkeys)", "keeps no credentials"},
-	ctap2.OptionClientPIN:                      {"a PIN is set", "takes a PIN, and has none yet"},
+	ctap2.OptionClientPIN:                      {"a PIN is set", "no PIN is set yet"},
 	ctap2.OptionUserPresence:                   {"can be touched", "cannot be touched"},
-	ctap2.OptionUserVerification:               {"recognises its user by itself", "could recognise its user, and nobody is enrolled"},
+	ctap2.OptionUserVerification:               {"can verify its user by itself", "could verify its user by itself, but nobody is enrolled"},
 	ctap2.OptionPINUVAuthToken:                 {"grants permissions one by one", "grants all permissions at once"},
-	ctap2.OptionNoMcGaPermissionsWithClientPIN: {"a PIN does not do to register and sign in", "a PIN does to register and sign in"},
+	ctap2.OptionNoMcGaPermissionsWithClientPIN: {"a PIN is not enough to register and sign in", "a PIN is enough to register and sign in"},
 	ctap2.OptionLargeBlobs:                     {"keeps blobs", "keeps no blobs"},
-	ctap2.OptionEnterpriseAttestation:          {"tells which key it is where that is allowed", "could tell which key it is, and is not enabled to"},
-	ctap2.OptionBioEnroll:                      {"fingerprints are enrolled", "takes fingerprints, and has none yet"},
-	ctap2.OptionUserVerificationMgmtPreview:    {"fingerprints are enrolled (the draft's command)", "takes fingerprints (the draft's command)"},
-	ctap2.OptionUVBioEnroll:                    {"a finger does to enroll another", "it takes the PIN to enroll a finger"},
+	ctap2.OptionEnterpriseAttestation:          {"identifies itself to sites that may ask for it", "could identify itself to sites, but that is not enabled"},
+	ctap2.OptionBioEnroll:                      {"fingerprints are enrolled", "no fingerprints are enrolled yet"},
+	ctap2.OptionUserVerificationMgmtPreview:    {"fingerprints are enrolled (the draft's command)", "no fingerprints are enrolled yet (the draft's command)"},
+	ctap2.OptionUVBioEnroll:                    {"a finger is enough to enroll another", "enrolling a finger needs the PIN"},
 	ctap2.OptionAuthenticatorConfig:            {"can be configured", "cannot be configured"},
-	ctap2.OptionUVAuthenticatorConfig:          {"a finger does to configure it", "it takes the PIN to configure it"},
+	ctap2.OptionUVAuthenticatorConfig:          {"a finger is enough to configure it", "configuring it needs the PIN"},
 	ctap2.OptionCredentialManagement:           {"lists and deletes its credentials", "cannot list its credentials"},
 	ctap2.OptionCredentialMgmtPreview:          {"lists and deletes its credentials (the draft's command)", "cannot list its credentials"},
-	ctap2.OptionPersistentCredMgmtRO:           {"lists its credentials to a program that was let in once", "asks each time before it lists its credentials"},
-	ctap2.OptionSetMinPINLength:                {"the length of PINs can be raised", "the length of PINs is fixed"},
-	ctap2.OptionMakeCredUVNotRequired:          {"registers without a PIN where a site does not want one", "always takes the PIN to register"},
-	ctap2.OptionAlwaysUV:                       {"verifies its user each time", "verifies its user where a site wants it"},
+	ctap2.OptionPersistentCredMgmtRO:           {"can let a program list its credentials without asking again", "verifies its user each time before it lists its credentials"},
+	ctap2.OptionSetMinPINLength:                {"the minimum length of PINs can be raised", "the minimum length of PINs is fixed"},
+	ctap2.OptionMakeCredUVNotRequired:          {"registers without a PIN where a site does not ask for it", "registering always needs the PIN"},
+	ctap2.OptionAlwaysUV:                       {"always verifies its user", "verifies its user where a site asks for it"},
 }
 
 func (r infoResult) text(w *printer) {
@@ -155,7 +155,7 @@ func (r infoResult) text(w *printer) {
 		row("rules for PINs", "%s", r.PINComplexityPolicyURL)
 	}
 	if r.ForcePINChange {
-		row("the PIN", "must be changed before it is used again")
+		row("the PIN", "must be changed before it can be used again")
 	}
 	if len(r.PINUVAuthProtocols) > 0 {
 		row("PIN protocols", "%s", list(numbers(r.PINUVAuthProtocols)))
@@ -186,7 +186,7 @@ func (r infoResult) text(w *printer) {
 		row("credential IDs have", "up to %d bytes", r.MaxCredentialIDLength)
 	}
 	if r.MaxRPIDsForSetMinPINLength > 0 {
-		row("the PIN's length", "can be told to %s", count(r.MaxRPIDsForSetMinPINLength, "site", "sites"))
+		row("the PIN's length", "can be shown to %s", count(r.MaxRPIDsForSetMinPINLength, "site", "sites"))
 	}
 
 	w.in(bold, "Reset\n")
@@ -195,9 +195,9 @@ func (r infoResult) text(w *printer) {
 		touch = "a touch of five seconds"
 	}
 	if len(r.TransportsForReset) > 0 {
-		over = ", over " + list(r.TransportsForReset) + " alone"
+		over = ", over " + list(r.TransportsForReset) + " only"
 	}
-	row("takes", "%s%s", touch, over)
+	row("needs", "%s%s", touch, over)
 
 	w.in(bold, "Options\n")
 	for _, name := range slices.Sorted(maps.Keys(r.Options)) {
@@ -208,7 +208,7 @@ func (r infoResult) text(w *printer) {
 		w.printf("  %-30s %-4s %s\n", name, value, text)
 	}
 
-	w.in(bold, "Besides\n")
+	w.in(bold, "Other\n")
 	if len(r.AuthenticatorConfigCommands) > 0 {
 		row("config commands", "%s", list(numbers(r.AuthenticatorConfigCommands)))
 	}

@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"io/fs"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -83,23 +84,20 @@ func (s *session) attach(ctx context.Context, t ctap2.Transport) error {
 
 // openVirtual reads the software key, or makes it, and puts it into a port.
 func (s *session) openVirtual(ctx context.Context) (*session, error) {
-	config := virtual.ProfileCTAP23.Config() // which has something for each command
+	var config virtual.Config
 	for _, p := range virtual.Profiles() {
 		if p.String() == s.p.profile {
 			config = p.Config()
 		}
 	}
-	if s.p.profile != "" && !slices.Contains(profileNames(), s.p.profile) {
-		return nil, usagef("--virtual-profile %q is none of %s", s.p.profile, list(profileNames()))
-	}
-	person, ok := people[s.p.person]
-	if !ok {
-		return nil, usagef("--virtual-person %q is none of %s", s.p.person, list(personNames()))
-	}
 	config.Path = s.p.virtual
-	person(&config)
+	people[s.p.person](&config)
 	var err error
-	if s.virtual, err = virtual.New(config); err != nil {
+	s.virtual, err = virtual.New(config)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // the file itself would be created
+		return nil, fmt.Errorf("%w: the folder %s does not exist", errNoFolder, filepath.Dir(config.Path))
+	case err != nil:
 		return nil, fmt.Errorf("%w: %w", errVirtual, err)
 	}
 	s.usb = s.virtual.PlugIn(virtual.USBConfig{})
@@ -191,6 +189,9 @@ var people = map[string]func(*virtual.Config){
 const longTouch = 5 * time.Second
 
 func personNames() []string { return []string{"ready", "slow", "clumsy", "unwilling", "absent"} }
+
+// defaultProfile has something for each command.
+var defaultProfile = virtual.ProfileCTAP23.String()
 
 func profileNames() []string {
 	var names []string

@@ -22,12 +22,12 @@ type listResult struct {
 func (p *program) listCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "List the keys that are attached, and their state",
+		Short: "List the attached keys and their state",
 		Long: `List shows every key on USB and NFC: what it is, and whether it has a PIN and
-fingerprints. It opens each of them, and asks none for a touch.`,
+fingerprints. It opens each of them, and needs no touch.`,
 		Example: `  fidoctl list
   fidoctl list --json`,
-		Args: cobra.NoArgs,
+		Args: arguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := p.list(cmd.Context())
 			if err != nil {
@@ -165,12 +165,12 @@ func (r rulesResult) text(w *printer) { fmt.Fprint(w, r.Rules) }
 func (p *program) udevRulesCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "udev-rules",
-		Short: "Print the udev rules that let users at their keys (Linux)",
+		Short: "Print the udev rules that let users use their keys (Linux)",
 		Long: `Udev-rules prints what to install on a Linux machine whose own rules do not let
-the people who sit at it use security keys. Desktops have such rules already.`,
+its users use security keys. Desktops have such rules already.`,
 		Example: `  fidoctl udev-rules | sudo tee /etc/udev/rules.d/70-fido.rules
   sudo udevadm control --reload`,
-		Args: cobra.NoArgs,
+		Args: arguments,
 		RunE: func(*cobra.Command, []string) error {
 			p.show(rulesResult{hid.UdevRules()})
 			return nil

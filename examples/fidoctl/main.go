@@ -1,5 +1,5 @@
-// Fidoctl manages FIDO2 security keys: it says what a key is and can do, sets
-// its PIN, teaches it fingerprints, lists, renames and deletes the credentials
+// Fidoctl manages FIDO2 security keys: it shows what a key is and can do, sets
+// its PIN, enrolls fingerprints, lists, renames and deletes the credentials
 // that it keeps, registers and signs in, and resets it.
 //
 //	fidoctl list                          # which keys are there?
@@ -12,8 +12,8 @@
 //
 // It uses the key that is attached; of several, the one that is touched, or the
 // one that --device names by its path, its serial number or its reader. Without
-// a key, --virtual FILE takes the software authenticator of package virtual,
-// which keeps itself in FILE.
+// a key, --virtual FILE uses the software authenticator of package virtual, which
+// is kept in FILE.
 //
 // With --json, standard output gets one JSON value per line, which "fidoctl
 // help json" explains; what people are told goes to standard error. "fidoctl
@@ -28,10 +28,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/signal"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -45,7 +43,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	context.AfterFunc(ctx, stop) // whoever interrupts twice does not want to wait
-	p := &program{in: os.Stdin, out: newPrinter(os.Stdout), err: newPrinter(os.Stderr), person: "ready", pinFD: -1}
+	p := &program{in: os.Stdin, out: newPrinter(os.Stdout), err: newPrinter(os.Stderr), profile: defaultProfile, person: "ready", pinFD: -1}
 	os.Exit(p.run(ctx, os.Args[1:]))
 }
 
@@ -70,6 +68,7 @@ type program struct {
 	playing   ctap2.Transport                       // likewise
 	recording bool                                  // likewise: with --record or --play
 	enrolling *enrollment                           // of a fingerprint, while that lasts
+	optional  string                                // what to say when a PIN is asked for that may be left empty
 	handsOut  bool                                  // entra provision: keys get their first PIN
 	given     pin.Secret                            // that PIN, or one to be used twice
 	keepsPIN  bool                                  // the PIN that is entered is to be used twice
@@ -98,7 +97,7 @@ func (p *program) command() *cobra.Command {
 		Use:   "fidoctl",
 		Short: "Manage FIDO2 security keys",
 		Long: `Fidoctl manages FIDO2 security keys on USB and NFC: PIN, fingerprints,
-credentials, settings. Without a key at hand, --virtual FILE is one.`,
+credentials, settings. Without a key, --virtual FILE uses a software key.`,
 		Example: `  fidoctl list
   fidoctl pin set
   fidoctl register example.com ada
@@ -106,15 +105,10 @@ credentials, settings. Without a key at hand, --virtual FILE is one.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := cmd.ValidateFlagGroups(); err != nil {
+			if err := checkAlternatives(cmd); err != nil {
 				return err
 			}
 			p.started = true
-			for _, name := range []string{"device", "virtual"} {
-				if f := cmd.Flags().Lookup(name); f != nil && f.Changed && f.Value.String() == "" {
-					return usagef("--%s needs a name: an empty one would be any key", name)
-				}
-			}
 			if err := p.takePINs(cmd); err != nil {
 				return err
 			}
@@ -130,28 +124,27 @@ credentials, settings. Without a key at hand, --virtual FILE is one.`,
 	}
 	root.SetOut(p.out)
 	root.SetErr(p.err)
+	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommandGroupID("program")
 	root.SetCompletionCommandGroupID("program")
 
 	flags := root.PersistentFlags()
-	flags.StringVar(&p.device, "device", p.device, "use the key of this `name`: path, serial number or reader")
-	flags.StringVar(&p.virtual, "virtual", p.virtual, "use the software key in this `file`, which is made if it is not there")
-	flags.StringVar(&p.profile, "virtual-profile", p.profile, "the `kind` of software key: "+list(profileNames()))
-	flags.StringVar(&p.person, "virtual-person", p.person, "`who` touches the software key: "+list(personNames()))
+	flags.Var(single{&p.device, "device"}, "device", "use the key with this `name`: path, serial number or reader")
+	flags.Var(single{&p.virtual, "virtual"}, "virtual", "use the software key in this `file`, which is created if it is missing")
+	flags.Var(choice{&p.profile, "virtual-profile", profileNames()}, "virtual-profile", "the `kind` of software key, which its file does not keep: "+either(profileNames()))
+	flags.Var(choice{&p.person, "virtual-person", personNames()}, "virtual-person", "`who` touches the software key: "+either(personNames()))
 	flags.BoolVar(&p.json, "json", p.json, "write JSON (see 'fidoctl help json')")
-	flags.BoolVarP(&p.yes, "yes", "y", p.yes, "do not ask before something is lost")
-	flags.IntVar(&p.pinFD, "pin-fd", p.pinFD, "read PINs from this file `descriptor`, one a line")
-	flags.BoolVar(&p.pinStdin, "pin-stdin", p.pinStdin, "read PINs from standard input, one a line")
+	flags.BoolVarP(&p.yes, "yes", "y", p.yes, "do not ask for confirmation")
+	flags.IntVar(&p.pinFD, "pin-fd", p.pinFD, "read PINs from this file `descriptor`, one per line")
+	flags.BoolVar(&p.pinStdin, "pin-stdin", p.pinStdin, "read PINs from standard input, one per line")
 	flags.DurationVar(&p.timeout, "timeout", p.timeout, "give up after this `time`, such as 30s")
 	flags.Lookup("pin-fd").DefValue = "0" // not shown
-	root.MarkFlagsMutuallyExclusive("device", "virtual")
-	root.MarkFlagsMutuallyExclusive("pin-fd", "pin-stdin")
 	complete(root, "device", p.deviceNames)
-	complete(root, "virtual-profile", func(context.Context) []string { return profileNames() })
-	complete(root, "virtual-person", func(context.Context) []string { return personNames() })
+	complete(root, "virtual-profile", always(profileNames()))
+	complete(root, "virtual-person", always(personNames()))
 
-	root.AddGroup(&cobra.Group{ID: "key", Title: "The key:"}, &cobra.Group{ID: "use", Title: "What it is for:"},
-		&cobra.Group{ID: "program", Title: "Besides:"})
+	root.AddGroup(&cobra.Group{ID: "key", Title: "The key:"}, &cobra.Group{ID: "use", Title: "Using it:"},
+		&cobra.Group{ID: "program", Title: "Other:"})
 	add := func(group string, commands ...*cobra.Command) {
 		for _, c := range commands {
 			c.GroupID = group
@@ -166,17 +159,6 @@ credentials, settings. Without a key at hand, --virtual FILE is one.`,
 	return root
 }
 
-// named refuses empty arguments, as of an unset variable in a script: what has no
-// name on the key would match them.
-func named(args cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, words []string) error {
-		if slices.Contains(words, "") {
-			return errors.New("a name is empty")
-		}
-		return args(cmd, words)
-	}
-}
-
 // complete says what the values of a flag can be.
 func complete(cmd *cobra.Command, flag string, values func(context.Context) []string) {
 	err := cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -187,11 +169,16 @@ func complete(cmd *cobra.Command, flag string, values func(context.Context) []st
 	}
 }
 
+// always says so of a flag that takes one of a few words.
+func always(words []string) func(context.Context) []string {
+	return func(context.Context) []string { return words }
+}
+
 // group returns a command that only has others.
 func group(use, short, example string, commands ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Example: example, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usagef("%s: say what to do; 'fidoctl help %s' explains", cmd.CommandPath(), use)
+			return usagef("%s needs a subcommand", cmd.CommandPath())
 		}}
 	c.AddCommand(commands...)
 	return c

@@ -97,7 +97,7 @@ type errorText struct {
 	Means     string `json:"means,omitempty" doc:"what that means"`
 	Next      string `json:"next,omitempty" doc:"what to do next"`
 	Status    string `json:"status,omitempty" doc:"the key's answer by its name in the specification, such as PIN_INVALID"`
-	TriesLeft *int   `json:"triesLeft,omitempty" doc:"wrong PINs that are left before only a reset helps"`
+	TriesLeft *int   `json:"triesLeft,omitempty" doc:"wrong PINs that can be entered before only a reset helps"`
 	Detail    string `json:"detail" doc:"the error as the library has it"`
 }
 
@@ -122,10 +122,10 @@ type keyResult struct {
 	VendorID     uint16       `json:"vendorId,omitempty" doc:"on USB"`
 	ProductID    uint16       `json:"productId,omitempty" doc:"on USB"`
 	Serial       string       `json:"serial,omitempty" doc:"for --device as well"`
-	AAGUID       ctap2.AAGUID `json:"aaguid" doc:"the model; all zeros of a key of U2F alone, or one that could not be opened"`
+	AAGUID       ctap2.AAGUID `json:"aaguid" doc:"the model; all zeros for a key that only speaks U2F, or that could not be opened"`
 	Versions     []string     `json:"versions"`
 	PIN          string       `json:"pin" doc:"unsupported, not set, set, to be changed, locked or blocked"`
-	TriesLeft    *int         `json:"triesLeft,omitempty" doc:"for a PIN that is set"`
+	TriesLeft    *int         `json:"triesLeft,omitempty" doc:"if a PIN is set"`
 	Fingerprints string       `json:"fingerprints" doc:"unsupported, none or enrolled"`
 	Error        *errorText   `json:"error,omitempty" doc:"why it could not be opened, as below"`
 }
@@ -171,9 +171,9 @@ func jsonHelp() *cobra.Command {
 one for each event for "watch" and "conformance". Bytes are hexadecimal
 strings, unless it says otherwise. Members may be added, but are not renamed
 or removed. "?" marks those that may be missing. If a command fails, the last
-value is an error; where "policy", "entra check", "entra provision" or
-"entra deprovision" has a result, or "conformance" an event
-"end", that says what failed, and no error follows.`)
+value is an error, unless "policy", "entra check", "entra provision" or
+"entra deprovision" has written a result, or "conformance" an event
+"end": these say themselves what failed.`)
 	for _, o := range outputs {
 		b.WriteString("\n\n")
 		for i, c := range o.commands {

@@ -10,15 +10,15 @@ import (
 )
 
 type triesResult struct {
-	PIN         int  `json:"pin" doc:"wrong PINs that are left before only a reset helps"`
-	PowerCycle  bool `json:"powerCycle" doc:"no PIN is taken until the key was unplugged"`
-	Fingerprint *int `json:"fingerprint,omitempty" doc:"fingers that are left before the PIN is needed"`
+	PIN         int  `json:"pin" doc:"wrong PINs that can be entered before only a reset helps"`
+	PowerCycle  bool `json:"powerCycle" doc:"no PIN is taken until the key is unplugged"`
+	Fingerprint *int `json:"fingerprint,omitempty" doc:"failed fingerprints that are left before the PIN is needed"`
 }
 
 func (r triesResult) text(w *printer) {
 	w.printf("PIN          %s left\n", count(r.PIN, "try", "tries"))
 	if r.PowerCycle {
-		w.printf("             none until the key was unplugged\n")
+		w.printf("             none until the key is unplugged\n")
 	}
 	if r.Fingerprint != nil {
 		w.printf("fingerprint  %s left\n", count(*r.Fingerprint, "try", "tries"))
@@ -33,32 +33,32 @@ func (p *program) pinCommand() *cobra.Command {
 			Short: "Set the first PIN of a key",
 			Example: `  fidoctl pin set
   fidoctl pin set --pin-fd 3 3<pin-file`,
-			Args: cobra.NoArgs,
+			Args: arguments,
 			RunE: p.withKey(p.setPIN),
 		},
 		&cobra.Command{
 			Use:   "change",
-			Short: "Replace the PIN by another",
-			Long:  "Change replaces the PIN. Read from a file, the present PIN is the first line, and\nthe new one the second.",
+			Short: "Change the PIN",
+			Long:  "Change replaces the PIN. In a file, the current PIN is the first line, and the new\none the second.",
 			Example: `  fidoctl pin change
   fidoctl pin change --pin-fd 3 3<pin-file`,
-			Args: cobra.NoArgs,
+			Args: arguments,
 			RunE: p.withKey(p.changePIN),
 		},
 		&cobra.Command{
 			Use:   "check",
-			Short: "Say whether a PIN is the right one",
-			Long:  "Check has the key try a PIN. A right one gives back the tries that wrong ones\nhave cost, and unlocks the fingerprint reader.",
+			Short: "Check whether a PIN is right",
+			Long:  "Check has the key verify a PIN. The right one restores the tries that wrong ones\nhave cost, and unlocks the fingerprint reader.",
 			Example: `  fidoctl pin check
   fidoctl pin check --json --pin-fd 3 3<pin-file`,
-			Args: cobra.NoArgs,
+			Args: arguments,
 			RunE: p.withKey(checkKeyPIN),
 		},
 		&cobra.Command{
 			Use:     "tries",
-			Short:   "Say how many tries are left",
+			Short:   "Show how many tries are left",
 			Example: "  fidoctl pin tries",
-			Args:    cobra.NoArgs,
+			Args:    arguments,
 			RunE:    p.withKey(tries),
 		},
 	)
@@ -84,7 +84,7 @@ func (p *program) changePIN(ctx context.Context, key *session, _ []string) (resu
 		return nil, err
 	}
 	retries := func() (ctap2.PINRetries, error) { return key.PINRetries(ctx) }
-	current, err := p.currentPIN(ctx, nil, retries)
+	current, err := p.currentPIN(ctx, "Current PIN", nil, retries)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (p *program) changePIN(ctx context.Context, key *session, _ []string) (resu
 			return nil, err
 		}
 		current.Wipe()
-		if current, err = p.currentPIN(ctx, wrong, retries); err != nil {
+		if current, err = p.currentPIN(ctx, "Current PIN", wrong, retries); err != nil {
 			return nil, err
 		}
 	}

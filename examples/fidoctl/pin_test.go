@@ -1,8 +1,14 @@
 package main
 
 import (
+	"errors"
+	"io"
 	"strings"
 	"testing"
+
+	"github.com/creack/pty"
+
+	"github.com/tapstone/fido/ctap2"
 )
 
 func TestPINPerson(t *testing.T) {
@@ -13,12 +19,12 @@ func TestPINPerson(t *testing.T) {
 	s.sees("too short")
 	s.sees("New PIN")
 	s.types(testPIN + "\n")
-	s.sees("The same again: ")
+	s.sees("Repeat the new PIN: ")
 	s.types("271829\n")
 	s.sees("differ")
 	s.sees("New PIN")
 	s.types(testPIN + "\n")
-	s.sees("again")
+	s.sees("Repeat")
 	s.types(testPIN + "\n")
 	s.sees("The PIN is set.")
 	s.ends(0)
@@ -38,14 +44,14 @@ func TestPINPerson(t *testing.T) {
 	s.ends(0)
 
 	s = person(t, key, "pin", "change")
-	s.sees("PIN (8 tries left): ")
+	s.sees("Current PIN (8 tries left): ")
 	s.types("999999\n")
 	s.sees("New PIN")
 	s.types("314159\n")
-	s.sees("again")
+	s.sees("Repeat")
 	s.types("314159\n")
 	s.sees("wrong")
-	s.sees("PIN (7 tries left): ")
+	s.sees("Current PIN (7 tries left): ")
 	s.types(testPIN + "\n")
 	s.sees("The PIN is changed.")
 	s.ends(0)
@@ -100,7 +106,7 @@ func TestPINLocks(t *testing.T) {
 func TestPINScript(t *testing.T) {
 	t.Parallel()
 	key := newKey(t, "")
-	if e := scriptFails(t, key, notSetUp, "pin", "check"); e.Next != "fidoctl pin set" {
+	if e := scriptFails(t, key, notSetUp, "pin", "check"); e.Next != "To set one: fidoctl pin set." {
 		t.Errorf("%+v", e)
 	}
 	var d done
@@ -157,5 +163,81 @@ func TestPINUnsupported(t *testing.T) {
 	key := newKey(t, "") + ".u2f"
 	for _, c := range [][]string{{"set"}, {"change"}, {"check"}, {"tries"}} {
 		scriptFails(t, key, unsupported, append([]string{"--virtual-profile", "u2f", "pin"}, c...)...)
+	}
+}
+
+// A PIN that is blocked, or locked, is not asked for, whatever the command.
+func TestPINNotAskedFor(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, testPIN)
+	var r registerResult
+	script(t, key, &r, "register", "example.com", "ada")
+	for tries := 8; tries > 0; tries-- {
+		pipe(t, key, "999999\n", "pin", "check", "--pin-stdin")
+	}
+	commands := [][]string{
+		{"pin", "check"}, {"pin", "change"}, {"register", "example.org", "ada"}, {"signin", "example.com", "--uv", "required"},
+		{"credentials", "list"}, {"secret", "example.com", "--label", "disk"}, {"blob", "list"}, {"fingerprint", "add"}, {"config", "always-uv", "on"},
+	}
+	for _, args := range commands {
+		s := person(t, key, args...)
+		s.sees("The PIN is blocked.")
+		s.sees("fidoctl reset")
+		if all := s.ends(locked.exit); strings.Contains(all, "PIN (") {
+			t.Errorf("%v:\n%s", args, all)
+		}
+	}
+	s := person(t, key, "conformance", "--cases", "^"+caseWithPIN(t)+"$")
+	s.sees("The PIN is blocked: the cases that need it are left out.")
+	if all := s.ends(0); strings.Contains(all, "leave it empty") {
+		t.Errorf("%s", all)
+	}
+	s = person(t, key, "reset")
+	s.sees("which cannot be listed: The PIN is blocked.")
+	s.sees("[y/N] ")
+	s.types("n\n")
+	if all := s.ends(interrupted.exit); strings.Contains(all, "leave it empty") {
+		t.Errorf("%s", all)
+	}
+
+	// Locked, it is until it is unplugged: as another run plugs the software key in
+	// anew, the key is made up.
+	_, terminal, err := pty.Open()
+	if err != nil {
+		t.Skip(err)
+	}
+	defer terminal.Close()
+	p := &program{in: terminal, pinFD: -1, err: &printer{w: io.Discard}}
+	locked := func() (ctap2.PINRetries, error) { return ctap2.PINRetries{Retries: 5, PowerCycle: true}, nil }
+	if _, err := p.currentPIN(t.Context(), "PIN", nil, locked); !errors.Is(err, ctap2.ErrPINAuthBlocked) {
+		t.Error(err)
+	}
+}
+
+// A PIN that no key can have is asked for again, with the rule that it breaks, and
+// costs no try.
+func TestPINAskedForAgain(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, testPIN)
+	for _, args := range [][]string{{"pin", "check"}, {"pin", "change"}, {"register", "example.com", "ada"}, {"signin", "example.com", "--uv", "required"}} {
+		s := person(t, key, args...)
+		s.sees("PIN (8 tries left): ")
+		s.types("12\n")
+		s.sees("The PIN is too short: it has at least 4 characters.")
+		s.sees("PIN (8 tries left): ")
+		s.types(strings.Repeat("1", 64) + "\n")
+		s.sees("The PIN is too long: it has at most 63 characters, in 63 bytes.")
+		s.sees("PIN (8 tries left): ")
+		s.types(testPIN + "\n")
+		if args[1] == "change" {
+			s.sees("New PIN (4 to 63 characters): ")
+			s.types("12\n")
+			s.sees("The PIN is too short: it has at least 4 characters.")
+			s.sees("New PIN (4 to 63 characters): ")
+			s.types("\n")
+			s.ends(interrupted.exit)
+			continue
+		}
+		s.ends(0)
 	}
 }

@@ -18,7 +18,7 @@ func (p *program) takePINs(cmd *cobra.Command) error {
 		p.pins = p.in
 	case !cmd.Flags().Changed("pin-fd"):
 	case p.pinFD < 0:
-		return usagef("--pin-fd %d is no descriptor", p.pinFD)
+		return usagef("--pin-fd %d is not a descriptor", p.pinFD)
 	case p.pinFD == 0:
 		p.pins = p.in
 	case !inherited(uintptr(p.pinFD)):
@@ -37,5 +37,5 @@ func (p *program) takePINs(cmd *cobra.Command) error {
 	case mode.IsRegular(), mode&(fs.ModeNamedPipe|fs.ModeSocket) != 0, isTerminal(p.pins):
 		return nil
 	}
-	return usagef("PINs are read from a file, a pipe, a socket or a terminal, and this is none")
+	return usagef("PINs can only be read from a file, a pipe, a socket or a terminal")
 }

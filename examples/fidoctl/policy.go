@@ -20,13 +20,13 @@ import (
 type policyResult struct {
 	Passed       bool         `json:"passed"`
 	Reason       string       `json:"reason,omitempty" doc:"why not"`
-	AAGUID       ctap2.AAGUID `json:"aaguid" doc:"the model; zero if nobody says"`
+	AAGUID       ctap2.AAGUID `json:"aaguid" doc:"the model; zero if it is not known"`
 	Format       string       `json:"format" doc:"of the attestation"`
 	Attestation  string       `json:"attestation" doc:"who vouches for the key: none, self or basic"`
 	Serial       hexBytes     `json:"serial,omitempty" doc:"of the key, in an enterprise attestation"`
 	Certificates []string     `json:"certificates" doc:"the subjects, the one that vouches first"`
 	Model        string       `json:"model,omitempty" doc:"its name in the metadata"`
-	Level        string       `json:"level,omitempty" doc:"how far the metadata say that it is certified"`
+	Level        string       `json:"level,omitempty" doc:"its level of certification in the metadata"`
 }
 
 func (r policyResult) text(w *printer) {
@@ -55,14 +55,14 @@ func (p *program) policyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "policy",
 		Short: "Check the key's model and who vouches for it",
-		Long: `Policy has the key attest what it is, for which it takes a touch and leaves nothing
-behind, and says whether it passes the rules of the flags. It exits with 12 if the
-key does not.`,
+		Long: `Policy has the key attest what it is, and says whether that meets the rules of the
+flags. The key has to be touched, and stores nothing. The exit status is 12 if the
+key does not pass.`,
 		Example: `  fidoctl policy
   fidoctl policy --allow a46047dc-c37c-4f85-b5fa-4745fd9c5b4b
   fidoctl policy --required --roots maker.pem
   fidoctl policy --metadata blob.jwt --level L1`,
-		Args: cobra.NoArgs,
+		Args: arguments,
 		RunE: p.withKey(func(ctx context.Context, key *session, _ []string) (result, error) {
 			policy := attestation.Policy{Required: required}
 			var err error
@@ -72,8 +72,8 @@ key does not.`,
 			if policy.Block, err = aaguids(block); err != nil {
 				return nil, err
 			}
-			if policy.MinimumLevel, err = levelNamed(level); err != nil {
-				return nil, err
+			if level != "" {
+				policy.MinimumLevel = attestation.Certified + attestation.Level(slices.Index(levelNames(), level))
 			}
 			if blob != "" {
 				data, err := p.readFile(blob)
@@ -101,14 +101,13 @@ key does not.`,
 		}),
 	}
 	flags := c.Flags()
-	flags.StringSliceVar(&allow, "allow", nil, "the `AAGUIDs` of the models that pass, all others do not")
+	flags.StringSliceVar(&allow, "allow", nil, "the `AAGUIDs` of the models that pass; no others do")
 	flags.StringSliceVar(&block, "block", nil, "the `AAGUIDs` of models that do not pass")
 	flags.BoolVar(&required, "required", false, "refuse keys that no certificate vouches for")
-	flags.StringVar(&roots, "roots", "", "a `file` with the certificates of makers, in PEM")
-	flags.StringVar(&blob, "metadata", "", "a `file` from https://mds3.fidoalliance.org/, which knows makers and models")
-	flags.StringVar(&level, "level", "", "with --metadata: the least `certification`: "+list(levelNames()))
-	flags.BoolVar(&enterprise, "enterprise", false, "ask for an attestation that tells which key it is")
-	complete(c, "level", func(context.Context) []string { return levelNames() })
+	flags.StringVar(&roots, "roots", "", "a `file` with certificates of manufacturers, in PEM")
+	flags.StringVar(&blob, "metadata", "", "a `file` from https://mds3.fidoalliance.org/, with manufacturers and models")
+	oneOf(c, &level, "level", "with --metadata, the lowest `certification` that passes", levelNames()...)
+	flags.BoolVar(&enterprise, "enterprise", false, "ask for an attestation that identifies the key")
 	return c
 }
 
@@ -118,17 +117,6 @@ func levelNames() []string {
 		names = append(names, l.String())
 	}
 	return names
-}
-
-func levelNamed(name string) (attestation.Level, error) {
-	if name == "" {
-		return attestation.NotCertified, nil
-	}
-	i := slices.Index(levelNames(), name)
-	if i < 0 {
-		return 0, usagef("--level %q is none of %s", name, list(levelNames()))
-	}
-	return attestation.Certified + attestation.Level(i), nil
 }
 
 func checkPolicy(ctx context.Context, key *session, policy *attestation.Policy, enterprise bool) (result, error) {
@@ -175,7 +163,7 @@ func aaguids(texts []string) ([]ctap2.AAGUID, error) {
 		var a ctap2.AAGUID
 		b, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
 		if err != nil || copy(a[:], b) != len(a) || len(b) != len(a) {
-			return nil, usagef("%q is no AAGUID", s)
+			return nil, usagef("%q is not an AAGUID", s)
 		}
 		all = append(all, a)
 	}

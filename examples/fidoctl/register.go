@@ -25,7 +25,7 @@ type registerResult struct {
 	User         string          `json:"user"`
 	ID           hexBytes        `json:"id" doc:"the credential's"`
 	Algorithm    string          `json:"algorithm"`
-	Discoverable *bool           `json:"discoverable,omitempty" doc:"the key keeps it: no ID is needed to sign in; missing if a site's options do not ask"`
+	Discoverable *bool           `json:"discoverable,omitempty" doc:"the key keeps it, so that no ID is needed to sign in; missing if a site's options do not ask"`
 	UserVerified bool            `json:"userVerified"`
 	AAGUID       ctap2.AAGUID    `json:"aaguid" doc:"the key's model, if it says so here"`
 	Attestation  string          `json:"attestation" doc:"who vouches for the key: none, self, basic, or a format that is not known"`
@@ -40,7 +40,7 @@ func (r registerResult) text(w *printer) {
 	case *r.Discoverable:
 		w.printf("                 kept on the key\n")
 	default:
-		w.printf("                 not kept on the key: the site has to remember it\n")
+		w.printf("                 not kept on the key: the site must store it\n")
 	}
 	w.printf("  algorithm      %s\n  user verified  %s\n  attestation    %s\n", r.Algorithm, yesNo(r.UserVerified), r.Attestation)
 }
@@ -62,49 +62,41 @@ type registration struct {
 }
 
 func (p *program) registerCommand() *cobra.Command {
-	var r registration
+	r := registration{residentKey: webauthn.Preferred, verify: webauthn.Preferred, attest: webauthn.AttestationDirect}
 	c := &cobra.Command{
-		Use:   "register SITE USER",
+		Use:   "register SITE [USER]",
 		Short: "Register the key with a site",
 		Long: `Register makes a credential for an account at a site, as a browser does when the
 site asks for it. SITE is its domain, or its origin such as http://localhost:8080.
 With --options, a site's own options are used (PublicKeyCredentialCreationOptions
-in JSON), and what is for the site is written to --out.`,
+in JSON), which name the user; --out gets the response for the site.`,
 		Example: `  fidoctl register example.com ada@example.com --display-name 'Ada Lovelace'
   fidoctl register example.com ada --out ada.json && fidoctl verify example.com ada.json
   fidoctl register example.com --options options.json --out response.json`,
-		Args: cobra.RangeArgs(1, 2),
+		Args: arguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.site = args[0]
 			switch {
 			case len(args) == 2:
 				r.user = args[1]
 			case r.options == "":
-				return usagef("say which account: fidoctl register %s USER", args[0])
+				return usagef("USER is missing: without --options, say whose account it is")
 			}
 			return p.withKey(func(ctx context.Context, key *session, _ []string) (result, error) { return p.register(ctx, key, &r) })(cmd, args)
 		},
 	}
 	flags := c.Flags()
 	flags.StringVar(&r.displayName, "display-name", "", "the person's `name`")
-	flags.StringVar(&r.userID, "user-id", "", "the account's ID in `hex`; a random one if it is not given")
-	flags.StringVar(&r.residentKey, "resident-key", webauthn.Preferred, "`whether` the key keeps it: required, preferred or discouraged")
-	flags.StringVar(&r.verify, "uv", webauthn.Preferred, "`whether` to verify the user: required, preferred or discouraged")
-	flags.StringVar(&r.protect, "protect", "", "`when` it can be used (credProtect): optional, listed or required verification")
-	flags.StringVar(&r.attest, "attestation", webauthn.AttestationDirect, "`who` is to vouch for the key: none, direct or enterprise")
+	flags.StringVar(&r.userID, "user-id", "", "the account's ID in `hex`; random by default")
+	oneOf(c, &r.residentKey, "resident-key", "`whether` the key keeps the credential", webauthn.Required, webauthn.Preferred, webauthn.Discouraged)
+	oneOf(c, &r.verify, "uv", "`whether` to verify the user", webauthn.Required, webauthn.Preferred, webauthn.Discouraged)
+	oneOf(c, &r.protect, "protect", "`whether` its use needs user verification (credProtect)", "optional", "listed", "required")
+	oneOf(c, &r.attest, "attestation", "`how` the key is attested", webauthn.AttestationNone, webauthn.AttestationDirect, webauthn.AttestationEnterprise)
 	flags.StringSliceVar(&r.algorithms, "algorithm", []string{"ES256", "EdDSA", "RS256"}, "`names` of algorithms, the preferred one first")
-	flags.BoolVar(&r.secret, "secret", true, "so that fidoctl secret can be used with it")
-	flags.BoolVar(&r.blob, "blob", true, "so that fidoctl blob can be used with it")
+	flags.BoolVar(&r.secret, "secret", true, "let fidoctl secret use the credential")
+	flags.BoolVar(&r.blob, "blob", true, "let fidoctl blob use the credential")
 	flags.StringVar(&r.options, "options", "", "a `file` with the site's options, - for standard input")
-	flags.StringVar(&r.out, "out", "", "the `file` that what is for the site is written to")
-	for flag, words := range map[string][]string{
-		"resident-key": {webauthn.Required, webauthn.Preferred, webauthn.Discouraged},
-		"uv":           {webauthn.Required, webauthn.Preferred, webauthn.Discouraged},
-		"protect":      {"optional", "listed", "required"},
-		"attestation":  {webauthn.AttestationNone, webauthn.AttestationDirect, webauthn.AttestationEnterprise},
-	} {
-		complete(c, flag, func(context.Context) []string { return words })
-	}
+	flags.StringVar(&r.out, "out", "", "write the response for the site to this `file`")
 	return c
 }
 
@@ -132,23 +124,19 @@ func (r *registration) creationOptions(p *program) (*webauthn.CreationOptions, e
 	if r.userID != "" {
 		id, err := hex.DecodeString(r.userID)
 		if err != nil {
-			return nil, usagef("--user-id is not hexadecimal")
+			return nil, usagef("--user-id must be hexadecimal")
 		}
 		o.User.ID = id
 	}
 	for _, name := range r.algorithms {
 		algorithm, ok := algorithmNamed(name)
 		if !ok {
-			return nil, usagef("--algorithm %q is not known", name)
+			return nil, usagef("--algorithm %q is not supported", name)
 		}
 		o.PubKeyCredParams = append(o.PubKeyCredParams, webauthn.CredentialParameters{Type: "public-key", Algorithm: algorithm})
 	}
 	if r.protect != "" {
-		policy, ok := protections[r.protect]
-		if !ok {
-			return nil, usagef("--protect %q is none of optional, listed and required", r.protect)
-		}
-		o.Extensions.CredentialProtectionPolicy = policy.String()
+		o.Extensions.CredentialProtectionPolicy = protections[r.protect].String()
 	}
 	if r.secret {
 		o.Extensions.HMACCreateSecret = true
@@ -170,6 +158,9 @@ func (p *program) register(ctx context.Context, key *session, r *registration) (
 		return nil, err
 	}
 	defer file.drop()
+	if err := p.warnOfNamesake(ctx, key, r); err != nil {
+		return nil, err
+	}
 	client := p.client(key, r.site)
 	client.EnterpriseAttestation = 2 // platform-managed: this is the platform, and the person has said so
 	response, err := client.Create(ctx, options)
@@ -198,6 +189,28 @@ func (p *program) register(ctx context.Context, key *session, r *registration) (
 		out.Discoverable = props.RK
 	}
 	return out, unwritten
+}
+
+// warnOfNamesake says that the key has an account of this name at the site already,
+// which a random user ID does not replace. It looks only where that takes nothing
+// more of the person than the PIN, which registering takes as well, and where no
+// recording tells of it.
+func (p *program) warnOfNamesake(ctx context.Context, key *session, r *registration) error {
+	o := key.Info().Options
+	if r.options != "" || r.userID != "" || r.verify == webauthn.Discouraged || p.recording || !o[ctap2.OptionCredentialManagement] ||
+		!o[ctap2.OptionClientPIN] || o[ctap2.OptionUserVerification] || o[ctap2.OptionNoMcGaPermissionsWithClientPIN] {
+		return nil
+	}
+	accounts, err := p.accounts(ctx, key, rpIDOf(r.site))
+	if err != nil {
+		return err
+	}
+	for _, a := range accounts {
+		if a.user.Name == r.user {
+			p.err.printf("The key has an account %s at %s already (%s): it keeps both.\n", r.user, r.site, a.id.short())
+		}
+	}
+	return nil
 }
 
 // vouched checks the signature of a registration, and says who vouches for it.
@@ -251,5 +264,5 @@ func credentialID(s string) ([]byte, error) {
 	if id, err := base64.RawURLEncoding.DecodeString(s); err == nil && len(id) > 0 {
 		return id, nil
 	}
-	return nil, usagef("%q is no credential ID, in hexadecimal or base64url", s)
+	return nil, usagef("%q is not a credential ID in hexadecimal or base64url", s)
 }

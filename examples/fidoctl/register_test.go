@@ -32,7 +32,7 @@ func TestRegisterAndSignInPerson(t *testing.T) {
 	s = person(t, "", "verify", "example.com", ada, signed)
 	s.sees("The registration at example.com is valid.")
 	s.sees("attestation    basic")
-	s.sees("The sign-in is valid")
+	s.sees("The sign-in with it is valid.")
 	s.ends(0)
 
 	// A second account: which one?
@@ -197,4 +197,98 @@ func TestOptionsOfASite(t *testing.T) {
 	scriptFails(t, key, usage, "register", "example.org", "--options", options)
 	scriptFails(t, key, usage, "register", "example.com", "--options", open(t, "{}").Name())
 	scriptFails(t, key, failure, "signin", "example.com", "--options", filepath.Join(files, "none"))
+}
+
+// Two accounts of one name are told apart by their IDs, and the second one is no
+// surprise.
+func TestNamesakes(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, testPIN)
+	var one, other registerResult
+	script(t, key, &one, "register", "example.com", "ada")
+	s := person(t, key, "register", "example.com", "ada")
+	s.sees("PIN (8 tries left): ")
+	s.types(testPIN + "\n")
+	s.sees("The key has an account ada at example.com already (" + one.ID.short() + "): it keeps both.")
+	s.sees("Registered ada at example.com.")
+	if all := s.ends(0); strings.Count(all, "PIN (") != 1 || strings.Count(all, "Touch") != 1 {
+		t.Errorf("more is asked of the person:\n%s", all)
+	}
+	for _, c := range listed(t, key).Credentials {
+		if c.ID.String() != one.ID.String() {
+			other.ID = c.ID
+		}
+	}
+	s = person(t, key, "signin", "example.com")
+	s.sees("PIN (8 tries left): ")
+	s.types(testPIN + "\n")
+	s.sees("1  ada (" + other.ID.short() + ")")
+	s.sees("2  ada (" + one.ID.short() + ")")
+	s.sees("Which account? [1-2] ")
+	s.types("2\n")
+	s.sees("Signed in at example.com as ada.")
+	s.sees(one.ID.String())
+	s.ends(0)
+
+	// For a script the ID is the name.
+	e := scriptFails(t, key, usage, "signin", "example.com", "--user", "ada")
+	if e.What != `Several accounts "ada" at example.com.` || !strings.Contains(e.Next, "fidoctl credentials list") {
+		t.Errorf("%+v", e)
+	}
+	var signed signinResult
+	script(t, key, &signed, "signin", "example.com", "--user", one.ID.short())
+	if signed.ID.String() != one.ID.String() || signed.User != "ada" {
+		t.Errorf("%+v", signed)
+	}
+	var secret secretResult
+	script(t, key, &secret, "secret", "example.com", "--label", "disk", "--user", other.ID.String()[:8])
+	if secret.ID.String() != other.ID.String() {
+		t.Errorf("%+v", secret)
+	}
+	scriptFails(t, key, notFound, "signin", "example.com", "--user", one.ID.String()[:7])
+
+	// What the person has said already is no news: a user ID replaces an account.
+	if r := pipe(t, key, testPIN+"\n", "--pin-stdin", "register", "example.com", "ada", "--user-id", "01"); r.code != 0 || strings.Contains(r.err, "already") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// What is not found is named, with the place and the command that lists what there is.
+func TestNoSuchAccount(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, testPIN)
+	var r registerResult
+	script(t, key, &r, "register", "example.com", "ada")
+	script(t, key, &r, "register", "login.example.com", "robert")
+	for _, c := range []struct {
+		what, next string
+		args       []string
+	}{
+		{`No account "robert" at example.com.`, "fidoctl credentials list", []string{"signin", "example.com", "--user", "robert"}},
+		{`No account "zoe" at login.example.com.`, "fidoctl credentials list", []string{"secret", "login.example.com", "--label", "disk", "--user", "zoe"}},
+		{`No credential "zoe" on the key.`, "fidoctl credentials list", []string{"credentials", "show", "zoe"}},
+		{`No fingerprint "thumb" on the key.`, "fidoctl fingerprint list", []string{"fingerprint", "remove", "thumb", "--yes"}},
+	} {
+		if e := scriptFails(t, key, notFound, c.args...); e.What != c.what || !strings.Contains(e.Next, c.next) {
+			t.Errorf("%v: %+v", c.args, e)
+		}
+	}
+}
+
+// The sign-in of another credential is told from a signature that is wrong.
+func TestVerifyAnotherCredential(t *testing.T) {
+	t.Parallel()
+	key, folder := newKey(t, testPIN), t.TempDir()
+	ada, bob, signed := filepath.Join(folder, "ada"), filepath.Join(folder, "bob"), filepath.Join(folder, "signed")
+	var one, other registerResult
+	script(t, key, &one, "register", "example.com", "ada", "--out", ada)
+	script(t, key, &other, "register", "example.com", "bob", "--out", bob)
+	var s signinResult
+	script(t, key, &s, "signin", "example.com", "--user", "ada", "--out", signed)
+	want := "The sign-in is with credential " + one.ID.String() + ", not with the registered one, " + other.ID.String() + "."
+	if e := scriptFails(t, "", notValid, "verify", "example.com", bob, signed); e.What != want {
+		t.Errorf("%+v", e)
+	}
+	var v verifyResult
+	script(t, "", &v, "verify", "example.com", ada, signed)
 }

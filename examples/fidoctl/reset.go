@@ -15,19 +15,19 @@ func (p *program) resetCommand() *cobra.Command {
 		Use:   "reset",
 		Short: "Erase the key",
 		Long: `Reset erases the key: its credentials, its PIN, its fingerprints and its settings.
-It shows what will be lost, for which it takes the PIN if it is known, and asks. A
-key takes a reset only in the ten seconds after it was plugged in: reset says when
-to unplug it and when to touch it.`,
+It first shows what will be lost, for which it asks for the PIN, and has you confirm.
+A key can only be reset within ten seconds of being plugged in: reset says when to
+unplug it and when to touch it.`,
 		Example: `  fidoctl reset
   fidoctl reset --device /dev/hidraw3 --yes`,
-		Args: cobra.NoArgs,
+		Args: arguments,
 		RunE: p.withKey(p.reset),
 	}
 }
 
 func (p *program) reset(ctx context.Context, key *session, _ []string) (result, error) {
 	if p.recording {
-		return nil, usagef("a reset takes two sessions, and a recording has one: trace it without --record and --play")
+		return nil, usagef("a reset takes two sessions, and a recording holds one: trace it without --record and --play")
 	}
 	if !p.yes {
 		if err := p.showLoss(ctx, key); err != nil {
@@ -48,7 +48,7 @@ func (p *program) reset(ctx context.Context, key *session, _ []string) (result, 
 	if err := key.Reset(ctx); err != nil {
 		return nil, err
 	}
-	return done{"The key is as new."}, nil
+	return done{"The key has been reset."}, nil
 }
 
 // alike reports whether a key that was plugged in again can be the one that the
@@ -70,16 +70,17 @@ func alike(a, b *ctap2.Info) bool {
 
 // showLoss says what a reset will take away: by name, if the key tells.
 func (p *program) showLoss(ctx context.Context, key *session) error {
-	p.err.in(bold, "A reset cannot be undone. It takes away:\n")
-	p.err.printf("  the PIN, all fingerprints and settings\n  every way to sign in with this key, also where it keeps nothing itself\n")
+	p.err.in(bold, "A reset cannot be undone. You will lose:\n")
+	p.err.printf("  the PIN, all fingerprints and settings\n  every sign-in with this key, even at sites that it stores nothing for\n")
 	info := key.Info()
 	if !info.Options[ctap2.OptionClientPIN] && !info.Options[ctap2.OptionUserVerification] {
 		if info.Options[ctap2.OptionResidentKey] {
-			p.err.printf("  credentials, if there are any: it has no PIN, and does not list them\n")
+			p.err.printf("  credentials, if there are any: without a PIN, the key does not list them\n")
 		}
 		return nil
 	}
-	p.err.printf("To see the credentials, enter the PIN; to go on without, leave it empty.\n")
+	p.optional = "To see the credentials, enter the PIN; to go on without it, leave it empty."
+	defer func() { p.optional = "" }()
 	credentials, token, err := key.credentials(ctx, "")
 	switch {
 	case ctx.Err() != nil:
@@ -87,7 +88,7 @@ func (p *program) showLoss(ctx context.Context, key *session) error {
 	case errors.Is(err, errDeclined):
 		return nil
 	case err != nil:
-		p.err.printf("  credentials that cannot be listed: %s\n", explain(err).What)
+		p.err.printf("  its credentials, which cannot be listed: %s\n", explain(err).What)
 		return nil
 	}
 	defer wipe(token, credentials)

@@ -41,11 +41,11 @@ func TestResetPerson(t *testing.T) {
 	s.sees("unplugged and plugged in again")
 	s.sees("You have ten seconds.")
 	s.sees("Touch the key: it will be erased")
-	s.sees("The key is as new.")
+	s.sees("The key has been reset.")
 	s.ends(0)
 
 	s = person(t, key, "reset")
-	s.sees("it has no PIN, and does not list them")
+	s.sees("without a PIN, the key does not list them")
 	s.sees("[y/N] ")
 	s.types("n\n")
 	s.ends(interrupted.exit)
@@ -73,4 +73,20 @@ func TestResetScript(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	scriptFails(t, key+".old", unsupported, "--virtual-profile", "u2f", "reset", "--yes")
+}
+
+// Where no PIN is asked for, nobody is told to leave it empty: what they type would
+// answer the next question.
+func TestResetWithoutPrompt(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, testPIN)
+	var d done
+	script(t, key, &d, "config", "force-pin-change")
+	s := person(t, key, "reset")
+	s.sees("cannot be listed: The PIN must be changed first.")
+	s.sees("[y/N] ")
+	s.types("n\n")
+	if all := s.ends(interrupted.exit); strings.Contains(all, "enter the PIN") {
+		t.Errorf("%s", all)
+	}
 }

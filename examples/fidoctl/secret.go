@@ -31,27 +31,29 @@ func (r secretResult) text(w *printer) {
 }
 
 func (p *program) secretCommand() *cobra.Command {
-	var label, salt, user, format, verify string
+	format, verify := "hex", "required"
+	var label, salt, user string
 	var credentials []string
 	c := &cobra.Command{
 		Use:   "secret SITE --label TEXT",
 		Short: "Derive a secret from a credential, for scripts",
 		Long: `Secret has a credential derive a secret of 32 bytes from a salt (hmac-secret): the
-same one each time, which nobody has without the key. Encrypt a disk or a backup
-with it. The credential must have been registered with --secret.
+same one each time, which nobody can derive without the key. Encrypt a disk or a
+backup with it. The credential must have been registered with --secret.
 SITE is its domain, or its origin.
 
-A key keeps two secrets for each credential: one is used after user verification,
-and one without. The first is used here, unless --uv discouraged asks for the other.`,
+A key holds two secrets for each credential: one for use with user verification,
+and one for use without. This command uses the first, unless --uv discouraged asks
+for the other.`,
 		Example: `  fidoctl secret example.com --label backup
   fidoctl secret example.com --label disk --format raw | cryptsetup open --key-file - /dev/sdb1 data`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments,
 		RunE: p.withKey(func(ctx context.Context, key *session, args []string) (result, error) {
 			salted := sha256.Sum256([]byte(label))
 			request := ctap2.GetAssertionRequest{RPID: rpIDOf(args[0]), ClientDataHash: random(32)}
 			switch {
 			case (label == "") == (salt == ""):
-				return nil, usagef("say one of --label and --salt")
+				return nil, usagef("give either --label or --salt")
 			case salt != "":
 				b, err := hex.DecodeString(salt)
 				if err != nil || len(b) != len(salted) {
@@ -59,18 +61,9 @@ and one without. The first is used here, unless --uv discouraged asks for the ot
 				}
 				copy(salted[:], b)
 			}
-			switch verify {
-			case "required":
-				request.UserVerification = ctap2.Required
-			case "discouraged":
+			request.UserVerification = ctap2.Required
+			if verify == "discouraged" {
 				request.UserVerification = ctap2.Discouraged
-			default:
-				return nil, usagef("--uv %q is neither required nor discouraged", verify)
-			}
-			switch format {
-			case "hex", "base64", "raw":
-			default:
-				return nil, usagef("--format %q is none of hex, base64 and raw", format)
 			}
 			for _, s := range credentials {
 				id, err := credentialID(s)
@@ -80,7 +73,7 @@ and one without. The first is used here, unless --uv discouraged asks for the ot
 				request.AllowList = append(request.AllowList, ctap2.CredentialDescriptor{ID: id})
 			}
 			if format == "raw" && p.out.terminal && !p.json {
-				return nil, usagef("--format raw is not for a terminal: it would be on the screen")
+				return nil, usagef("--format raw is not for a terminal, which would show the secret")
 			}
 			request.Extensions = []ctap2.Extension{ctap2.HMACSecret(salted[:])}
 			return p.secret(ctx, key, &request, user, format)
@@ -89,12 +82,10 @@ and one without. The first is used here, unless --uv discouraged asks for the ot
 	flags := c.Flags()
 	flags.StringVar(&label, "label", "", "what the secret is for: the salt is the SHA-256 of this `text`")
 	flags.StringVar(&salt, "salt", "", "the salt itself, 32 bytes in `hex`")
-	flags.StringVar(&format, "format", "hex", "`how` to write it: hex, base64 or raw")
-	flags.StringVar(&verify, "uv", "required", "`whether` to verify the user: required or discouraged")
-	flags.StringVar(&user, "user", "", "the account's `name`: nobody else's secret will do")
+	oneOf(c, &format, "format", "`how` to write it", "hex", "base64", "raw")
+	oneOf(c, &verify, "uv", "`whether` to verify the user", "required", "discouraged")
+	flags.StringVar(&user, "user", "", "use only this account, given by its `name` or at least the first 8 digits of its credential's ID")
 	flags.StringSliceVar(&credentials, "credential", nil, "the `ID` of a credential that the key does not keep")
-	complete(c, "format", func(context.Context) []string { return []string{"hex", "base64", "raw"} })
-	complete(c, "uv", func(context.Context) []string { return []string{"required", "discouraged"} })
 	return c
 }
 
@@ -104,12 +95,12 @@ func (p *program) secret(ctx context.Context, key *session, request *ctap2.GetAs
 		for _, c := range request.AllowList {
 			listed = append(listed, c.ID)
 		}
-		id, err := p.credentialOfUser(ctx, key, request.RPID, user, listed)
+		a, err := p.listedAccount(ctx, key, request.RPID, user, listed)
 		if err != nil {
 			return nil, err
 		}
-		if id != nil {
-			request.AllowList = []ctap2.CredentialDescriptor{{ID: id}}
+		if a != nil {
+			request.AllowList = []ctap2.CredentialDescriptor{{ID: a.id}}
 			user = ""
 		}
 	}
@@ -119,11 +110,11 @@ func (p *program) secret(ctx context.Context, key *session, request *ctap2.GetAs
 	}
 	chosen := 0
 	if len(assertions) > 1 || user != "" {
-		var accounts []ctap2.User
+		var accounts []account
 		for _, a := range assertions {
-			accounts = append(accounts, a.User)
+			accounts = append(accounts, account{a.Credential.ID, a.User})
 		}
-		if chosen, err = p.chooseAccount(ctx, accounts, user); err != nil {
+		if chosen, err = p.chooseAccount(ctx, accounts, user, request.RPID); err != nil {
 			return nil, err
 		}
 	}

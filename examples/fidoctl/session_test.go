@@ -24,7 +24,7 @@ func TestSession(t *testing.T) {
 	if !ok {
 		t.Fatalf("it does not begin with %s", alias)
 	}
-	prompts := regexp.MustCompile(`(New )?PIN \(.*\): |The same again: |\[y/N\] y`)
+	prompts := regexp.MustCompile(`(New )?PIN \(.*\): |Repeat the new PIN: |\[y/N\] y`)
 	folder := t.TempDir()
 	var replayed strings.Builder
 	replayed.WriteString(alias)

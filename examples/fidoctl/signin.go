@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -24,7 +21,7 @@ type signinResult struct {
 	UserID         hexBytes        `json:"userId,omitempty" doc:"the account's ID, if the key says so"`
 	UserPresent    bool            `json:"userPresent"`
 	UserVerified   bool            `json:"userVerified"`
-	Counter        uint32          `json:"counter" doc:"of signatures; 0: the key does not count"`
+	Counter        uint32          `json:"counter" doc:"of signatures; 0 if the key does not count"`
 	Authentication json.RawMessage `json:"authentication" doc:"for the site: AuthenticationResponseJSON of WebAuthn, with base64url"`
 }
 
@@ -35,19 +32,20 @@ func (r signinResult) text(w *printer) {
 }
 
 func (p *program) signinCommand() *cobra.Command {
-	var user, verify, options, out string
+	verify := webauthn.Preferred
+	var user, options, out string
 	var credentials []string
 	c := &cobra.Command{
 		Use:   "signin SITE",
 		Short: "Sign in at a site with the key",
 		Long: `Signin has the key sign a challenge, as a browser does when a site asks for it.
-If the key knows several accounts there, it asks which one. With --options, a
-site's own options are used (PublicKeyCredentialRequestOptions in JSON), and what
-is for the site is written to --out.`,
+If the key has several accounts there, it asks which one. With --options, a site's
+own options are used (PublicKeyCredentialRequestOptions in JSON), and --out gets the
+response for the site.`,
 		Example: `  fidoctl signin example.com
   fidoctl signin example.com --user ada@example.com --uv required
   fidoctl signin example.com --options options.json --out response.json`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments,
 		RunE: p.withKey(func(ctx context.Context, key *session, args []string) (result, error) {
 			o := &webauthn.RequestOptions{Challenge: random(32), UserVerification: verify}
 			if options != "" {
@@ -75,42 +73,39 @@ is for the site is written to --out.`,
 		}),
 	}
 	flags := c.Flags()
-	flags.StringVar(&user, "user", "", "the account's `name`: sign in as nobody else")
-	flags.StringVar(&verify, "uv", webauthn.Preferred, "`whether` to verify the user: required, preferred or discouraged")
+	flags.StringVar(&user, "user", "", "use only this account, given by its `name` or at least the first 8 digits of its credential's ID")
+	oneOf(c, &verify, "uv", "`whether` to verify the user", webauthn.Required, webauthn.Preferred, webauthn.Discouraged)
 	flags.StringSliceVar(&credentials, "credential", nil, "the `ID` of a credential that the key does not keep")
 	flags.StringVar(&options, "options", "", "a `file` with the site's options, - for standard input")
-	flags.StringVar(&out, "out", "", "the `file` that what is for the site is written to")
-	complete(c, "uv", func(context.Context) []string {
-		return []string{webauthn.Required, webauthn.Preferred, webauthn.Discouraged}
-	})
+	flags.StringVar(&out, "out", "", "write the response for the site to this `file`")
 	return c
 }
 
 func (p *program) signin(ctx context.Context, key *session, site, user string, options *webauthn.RequestOptions, out *outFile) (result, error) {
-	r := signinResult{Site: site}
+	r, rpID := signinResult{Site: site}, cmp.Or(options.RPID, rpIDOf(site))
 	if user != "" {
 		var listed [][]byte
 		for _, c := range options.AllowCredentials {
 			listed = append(listed, c.ID)
 		}
-		id, err := p.credentialOfUser(ctx, key, cmp.Or(options.RPID, rpIDOf(site)), user, listed)
+		a, err := p.listedAccount(ctx, key, rpID, user, listed)
 		if err != nil {
 			return nil, err
 		}
-		if id != nil {
-			r.User = user
-			options.AllowCredentials = []webauthn.CredentialDescriptor{{Type: "public-key", ID: id}}
+		if a != nil {
+			r.User = a.name()
+			options.AllowCredentials = []webauthn.CredentialDescriptor{{Type: "public-key", ID: webauthn.Base64URL(a.id)}}
 		}
 	}
 	client := p.client(key, site)
-	client.ChooseAccount = func(ctx context.Context, accounts []webauthn.Account) (int, error) {
-		users := make([]ctap2.User, len(accounts))
-		for i, a := range accounts {
-			users[i] = a.User
+	client.ChooseAccount = func(ctx context.Context, known []webauthn.Account) (int, error) {
+		accounts := make([]account, len(known))
+		for i, a := range known {
+			accounts[i] = account{hexBytes(a.CredentialID), a.User}
 		}
-		i, err := p.chooseAccount(ctx, users, user)
+		i, err := p.chooseAccount(ctx, accounts, user, rpID)
 		if err == nil {
-			r.User = accountName(accounts[i].User)
+			r.User = accounts[i].name()
 		}
 		return i, err
 	}
@@ -119,8 +114,8 @@ func (p *program) signin(ctx context.Context, key *session, site, user string, o
 		return nil, err
 	}
 	defer response.ClientExtensionResults.Wipe()
-	if user != "" && r.User != user { // the only account, whose name the key did not say
-		return nil, fmt.Errorf("%w: %q, as far as the key says", errNoMatch, user)
+	if user != "" && r.User == "" && !(account{id: hexBytes(response.ID)}).has(user) { // the only account, whose name the key did not say
+		return nil, fmt.Errorf("%w: the key does not say whether its account at %s is %q", errNoCredential, rpID, user)
 	}
 	data, err := ctap2.ParseAuthenticatorData(response.AuthenticatorData)
 	if err != nil {
@@ -132,60 +127,4 @@ func (p *program) signin(ctx context.Context, key *session, site, user string, o
 		return nil, err
 	}
 	return r, out.fill(r.Authentication)
-}
-
-// credentialOfUser returns the ID of the credential that a user has at a site:
-// one of those that are listed, if any are. It is nil if the key cannot tell.
-func (p *program) credentialOfUser(ctx context.Context, key *session, rpID, user string, listed [][]byte) ([]byte, error) {
-	p.keepsPIN = true // for the assertion
-	credentials, token, err := key.credentials(ctx, rpID)
-	for _, silent := range []error{ctap2.ErrUnsupported, ctap2.ErrNotSetUp, ctap2.ErrPINNotSet} {
-		if errors.Is(err, silent) {
-			return nil, nil
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer wipe(token, credentials)
-	var found []byte
-	for _, c := range credentials {
-		id := c.Credential.ID
-		isListed := slices.ContainsFunc(listed, func(l []byte) bool { return bytes.Equal(l, id) })
-		switch {
-		case accountName(c.User) != user, len(listed) > 0 && !isListed:
-		case found != nil:
-			return nil, fmt.Errorf("%w: %q", errSeveral, user)
-		default:
-			found = id
-		}
-	}
-	if found == nil {
-		return nil, fmt.Errorf("%w: %q", errNoMatch, user)
-	}
-	return found, nil
-}
-
-// accountName is what an account is called.
-func accountName(u ctap2.User) string {
-	return cmp.Or(u.Name, u.DisplayName, "account "+hexBytes(u.ID).short())
-}
-
-// chooseAccount returns the account of that name, or has the person choose.
-func (p *program) chooseAccount(ctx context.Context, accounts []ctap2.User, user string) (int, error) {
-	var names []string
-	for _, a := range accounts {
-		names = append(names, accountName(a))
-	}
-	if user == "" {
-		return p.choose(ctx, "Which account?", names)
-	}
-	i := slices.Index(names, user)
-	switch {
-	case i < 0:
-		return 0, fmt.Errorf("%w: %q", errNoMatch, user)
-	case slices.Contains(names[i+1:], user):
-		return 0, fmt.Errorf("%w: %q", errSeveral, user)
-	}
-	return i, nil
 }

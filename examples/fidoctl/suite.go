@@ -41,7 +41,7 @@ type suite struct {
 func (s *suite) run(ctx context.Context) (err error) {
 	p := s.p
 	if p.recording {
-		return usagef("a run takes many sessions, and a recording has one: trace it without --record and --play")
+		return usagef("a run takes many sessions, and a recording holds one: trace it without --record and --play")
 	}
 	files, err := openReports(s.reports)
 	if err != nil {
@@ -103,13 +103,17 @@ func (s *suite) run(ctx context.Context) (err error) {
 // explain says what is going to happen.
 func (s *suite) explain() {
 	p := s.p
-	var run, untouched, cycles, others int
+	var harmful, slow, untouched, cycles, others int
 	var wait time.Duration
 	for _, c := range s.chosen {
-		if s.maxWait >= 0 && c.Needs.Wait > s.maxWait || c.Needs.Destructive && !s.destructive {
+		switch {
+		case c.Needs.Destructive && !s.destructive:
+			harmful++
+			continue
+		case s.maxWait >= 0 && c.Needs.Wait > s.maxWait:
+			slow++
 			continue
 		}
-		run++
 		wait += c.Needs.Wait
 		if c.Needs.PowerCycle {
 			cycles++
@@ -120,37 +124,41 @@ func (s *suite) explain() {
 			others++
 		}
 	}
-	p.err.in(bold, "Checking %s: %s, as far as they apply to it.\n", s.key.name, count(run, "case", "cases"))
-	if left := len(s.chosen) - run; left > 0 {
-		p.err.printf("  %s left out, which would take --destructive, or a longer --max-wait.\n", count(left, "case is", "cases are"))
+	p.err.in(bold, "Checking %s: %s, as far as they apply to it.\n", s.key.name, count(len(s.chosen), "case", "cases"))
+	for _, left := range []struct {
+		out  int
+		need string
+	}{{harmful, "--destructive"}, {slow, "a longer --max-wait"}} {
+		if left.out > 0 {
+			p.err.printf("  %s %s, and will be skipped.\n", count(left.out, "case needs", "cases need"), left.need)
+		}
 	}
 	if s.destructive {
-		p.err.printf("  The key is erased, many times: all that is on it is lost.\n")
+		p.err.printf("  The key will be erased many times: everything on it will be lost.\n")
 	} else {
-		p.err.printf("  Nothing that the key keeps is changed.\n")
+		p.err.printf("  Nothing on the key will be changed.\n")
 	}
 	if s.key.virtual == nil {
-		p.err.printf("  Stay with it: you are told when to touch it, and when to unplug it.\n")
+		p.err.printf("  Stay with the key: you will be told when to touch it and when to unplug it.\n")
 		if untouched+others+cycles > 0 {
-			p.err.printf("  %s you to leave it alone, %d to do something else, %d to unplug it besides.\n",
-				count(untouched, "case wants", "cases want"), others, cycles)
+			p.err.printf("  Cases in which you leave it alone: %d; in which you do something else: %d; in which you unplug it: %d.\n", untouched, others, cycles)
 		}
 	}
 	if wait > 0 {
-		p.err.printf("  Up to %v pass in waiting.\n", wait)
+		p.err.printf("  Up to %v will be spent waiting.\n", wait)
 	}
-	p.err.printf("  Ctrl-C stops it; with a report in JSON, --resume goes on.\n")
+	p.err.printf("  Ctrl-C stops the run; --resume goes on from a JSON report.\n")
 }
 
 // stopped says what a run leaves behind that was stopped.
 func (s *suite) stopped() {
 	for _, name := range s.reports {
 		if filepath.Ext(name) == ".json" {
-			s.p.err.printf("To go on: fidoctl conformance --resume %s\n", name)
+			s.p.err.printf("To resume: fidoctl conformance --resume %s\n", name)
 		}
 	}
 	if s.destructive {
-		s.p.err.printf("The key has a PIN and credentials of the run, perhaps: fidoctl reset makes it as new.\n")
+		s.p.err.printf("The key may still have the run's PIN and credentials: fidoctl reset erases them.\n")
 	}
 }
 
@@ -160,7 +168,7 @@ func (p *program) confirmByName(ctx context.Context, name string) error {
 	case p.yes:
 		return nil
 	case !p.interactive():
-		return usagef("nobody can be asked here whether to go on: --yes says so")
+		return usagef("no terminal to confirm on; use --yes")
 	}
 	line, err := p.ask(ctx, p.in, false, fmt.Sprintf("To erase it, type its name, %s: ", printable(name)), func() ([]byte, error) { return readLine(p.in) })
 	if err == nil && strings.TrimSpace(string(line)) != name {
@@ -178,15 +186,19 @@ func (s *suite) learnPIN(ctx context.Context) error {
 		!slices.ContainsFunc(s.chosen, func(c conformance.Case) bool { return c.Needs.PIN && !c.Needs.Destructive }) {
 		return nil
 	}
-	if !p.hasPINs() {
-		p.err.printf("Some cases take the PIN. To go on without, leave it empty.\n")
-	}
-	p.keepsPIN = true
-	defer func() { p.keepsPIN = false }()
-	if _, err := checkKeyPIN(ctx, s.key, nil); err != nil && !(errors.Is(err, errDeclined) && !p.hasPINs()) {
+	p.keepsPIN, p.optional = true, "Some cases need the PIN. To go on without it, leave it empty."
+	defer func() { p.keepsPIN, p.optional = false, "" }()
+	_, err := checkKeyPIN(ctx, s.key, nil)
+	switch {
+	case p.hasPINs():
 		return err
+	case errors.Is(err, errDeclined):
+		return nil
+	case errors.Is(err, ctap2.ErrPINBlocked):
+		p.err.printf("The PIN is blocked: the cases that need it are left out.\n")
+		return nil
 	}
-	return nil
+	return err
 }
 
 // target is the key, and the person at it.
@@ -197,8 +209,8 @@ func (s *suite) target() conformance.Target {
 			Gesture: s.gesture, PowerCycle: s.powerCycle, Wait: s.wait,
 			SpendPINTries: func(ctx context.Context, tries, left int) bool {
 				s.progress("")
-				return s.p.confirm(ctx, "The next case enters a wrong PIN, up to %s; %d are left. The right one gives them back. Go on?",
-					count(tries, "time", "times"), left) == nil
+				return s.p.confirm(ctx, "The next case enters a wrong PIN up to %s; %s left. The right PIN then restores them. Continue?",
+					count(tries, "time", "times"), count(left, "try is", "tries are")) == nil
 			},
 		},
 	}
@@ -325,11 +337,11 @@ func (s *suite) powerCycle(ctx context.Context) error {
 // instructions say what a person does from now on, whenever the key waits.
 var instructions = map[conformance.Gesture]string{
 	conformance.Touch:       "From now on touch the key again, when it blinks.",
-	conformance.NoTouch:     "From now on leave the key alone, also when it blinks.",
+	conformance.NoTouch:     "From now on leave the key alone, even when it blinks.",
 	conformance.LongTouch:   "From now on touch the key for five seconds, when it blinks.",
 	conformance.Decline:     "From now on say no at the key, when it asks.",
 	conformance.WrongFinger: "From now on use a finger that the key does not know.",
-	conformance.PoorSample:  "From now on put your finger down so that the sample is of no use.",
+	conformance.PoorSample:  "From now on touch the sensor badly, so that the sample cannot be used.",
 }
 
 // gesture tells the person. The answer may be that it cannot be done.
@@ -344,14 +356,14 @@ func (s *suite) gesture(ctx context.Context, g conformance.Gesture) error {
 	var err error
 	switch {
 	case p.interactive():
-		line, err = p.ask(ctx, p.in, false, "Press Enter; n if you cannot: ", func() ([]byte, error) { return readLine(p.in) })
+		line, err = p.ask(ctx, p.in, false, "Press Enter, or type n if you cannot: ", func() ([]byte, error) { return readLine(p.in) })
 		if errors.Is(err, errDeclined) {
 			line, err = []byte("n"), nil
 		}
 	case p.json && !p.pinStdin && p.pinFD != 0:
 		line, err = s.answer(ctx)
 	default:
-		return fmt.Errorf("%w: nobody is there: --yes says that there is", conformance.ErrCannot)
+		return fmt.Errorf("%w: no terminal to ask on; use --yes if somebody is there", conformance.ErrCannot)
 	}
 	if err == nil && len(line) > 0 {
 		err = fmt.Errorf("%w: %s", conformance.ErrCannot, g)
@@ -438,7 +450,8 @@ func (s *suite) event(e conformance.Event) {
 	}
 	switch e.Kind {
 	case conformance.CaseBegin:
-		s.at = fmt.Sprintf("[%d of %d] %s", e.Number, e.Total, e.Case.ID)
+		resumed := len(s.chosen) - e.Total // of which the earlier run has the results
+		s.at = fmt.Sprintf("[%d of %d] %s", resumed+e.Number, len(s.chosen), e.Case.ID)
 		s.show(e.Case.Command)
 	case conformance.Preparing:
 		s.show(e.Message)
@@ -461,7 +474,7 @@ func (s *suite) event(e conformance.Event) {
 // reminders say what to do when the key waits.
 var reminders = map[conformance.Gesture]string{
 	conformance.Touch:       "TOUCH THE KEY",
-	conformance.NoTouch:     "LEAVE THE KEY ALONE",
+	conformance.NoTouch:     "DO NOT TOUCH THE KEY",
 	conformance.LongTouch:   "TOUCH THE KEY FOR FIVE SECONDS",
 	conformance.Decline:     "SAY NO",
 	conformance.WrongFinger: "USE A WRONG FINGER",

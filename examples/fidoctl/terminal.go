@@ -130,7 +130,7 @@ func (p *program) interaction() ctap2.Interaction {
 	}
 	if p.hasPINs() || p.interactive() || p.handsOut {
 		i.PIN = func(ctx context.Context, r ctap2.PINRequest) (pin.Secret, error) {
-			entered, err := p.currentPIN(ctx, r.Previous, r.Retries)
+			entered, err := p.currentPIN(ctx, "PIN", r.Previous, r.Retries)
 			if err == nil && p.keepsPIN && p.given.Len() == 0 {
 				p.given = entered.Clone()
 			}
@@ -160,7 +160,7 @@ func (p *program) touch(r ctap2.TouchRequest) {
 		}
 		return
 	case r.Long:
-		text = "Touch the key, and hold on for five seconds: it will be erased"
+		text = "Touch the key for five seconds: it will be erased"
 	case r.For == ctap2.TouchReset:
 		text = "Touch the key: it will be erased"
 	}
@@ -185,9 +185,11 @@ func (p *program) touched() {
 // hasPINs reports whether PINs come from a file.
 func (p *program) hasPINs() bool { return p.pinFD >= 0 || p.pinStdin }
 
-// currentPIN asks for the PIN that is set. From a file it is asked for once: a
-// second line is another PIN and not a second try.
-func (p *program) currentPIN(ctx context.Context, previous *ctap2.PINError, retries func() (ctap2.PINRetries, error)) (pin.Secret, error) {
+// currentPIN asks for the PIN that is set, in a prompt that begins with what, until
+// it is one that a key can have. A key that takes none now is not worth asking
+// for. From a file it is asked for once: a second line is another PIN and not a
+// second try.
+func (p *program) currentPIN(ctx context.Context, what string, previous *ctap2.PINError, retries func() (ctap2.PINRetries, error)) (pin.Secret, error) {
 	if previous != nil {
 		p.given.Wipe() // it was that one
 	}
@@ -205,14 +207,48 @@ func (p *program) currentPIN(ctx context.Context, previous *ctap2.PINError, retr
 		p.err.in(red, "The PIN is wrong.\n")
 	}
 	left, err := retries()
-	if err != nil {
+	switch {
+	case err != nil:
 		return pin.Secret{}, err
+	case left.Retries == 0:
+		return pin.Secret{}, ctap2.ErrPINBlocked
+	case left.PowerCycle:
+		return pin.Secret{}, ctap2.ErrPINAuthBlocked
 	}
-	return p.askPIN(ctx, p.in, fmt.Sprintf("PIN (%s left): ", count(left.Retries, "try", "tries")))
+	if p.optional != "" {
+		p.err.printf("%s\n", p.optional)
+		p.optional = ""
+	}
+	return p.askPINOf(ctx, fmt.Sprintf("%s (%s left): ", what, count(left.Retries, "try", "tries")), shortestPIN, longestPIN)
 }
 
-// newPIN asks for a PIN to set, twice, until it keeps to the key's rules of
-// length.
+// Every PIN has as many characters; keys may want more of a new one (§6.5.1).
+const shortestPIN, longestPIN = 4, 63
+
+// askPINOf asks for a PIN until it keeps to the rules, with a length from shortest
+// to longest.
+func (p *program) askPINOf(ctx context.Context, prompt string, shortest, longest int) (pin.Secret, error) {
+	for {
+		entered, err := p.askPIN(ctx, p.in, prompt)
+		if err != nil {
+			return pin.Secret{}, err
+		}
+		err = checkPIN(entered, shortest, longest)
+		switch {
+		case err == nil:
+			return entered, nil
+		case errors.Is(err, pin.ErrTooShort):
+			p.err.in(red, "The PIN is too short: it has at least %d characters.\n", shortest)
+		case errors.Is(err, pin.ErrTooLong):
+			p.err.in(red, "The PIN is too long: it has at most %d characters, in 63 bytes.\n", longest)
+		default:
+			p.err.in(red, "%s\n", explain(err).What)
+		}
+		entered.Wipe()
+	}
+}
+
+// newPIN asks for a PIN to set, twice.
 func (p *program) newPIN(ctx context.Context, info *ctap2.Info) (pin.Secret, error) {
 	if p.hasPINs() {
 		return p.nextPIN(ctx)
@@ -221,16 +257,12 @@ func (p *program) newPIN(ctx context.Context, info *ctap2.Info) (pin.Secret, err
 		return pin.Secret{}, ctap2.ErrNoPIN
 	}
 	for {
-		first, err := p.askPIN(ctx, p.in, fmt.Sprintf("New PIN (%d to %d characters): ", info.MinPINLength, info.MaxPINLength))
+		prompt := fmt.Sprintf("New PIN (%d to %d characters): ", info.MinPINLength, info.MaxPINLength)
+		first, err := p.askPINOf(ctx, prompt, info.MinPINLength, info.MaxPINLength)
 		if err != nil {
 			return pin.Secret{}, err
 		}
-		if err := checkPIN(first, info); err != nil {
-			first.Wipe()
-			p.err.in(red, "%s\n", explain(err).What)
-			continue
-		}
-		second, err := p.askPIN(ctx, p.in, "The same again: ")
+		second, err := p.askPIN(ctx, p.in, "Repeat the new PIN: ")
 		if err != nil {
 			first.Wipe()
 			return pin.Secret{}, err
@@ -241,17 +273,17 @@ func (p *program) newPIN(ctx context.Context, info *ctap2.Info) (pin.Secret, err
 			return first, nil
 		}
 		first.Wipe()
-		p.err.in(red, "These two differ.\n")
+		p.err.in(red, "The two PINs differ.\n")
 	}
 }
 
-func checkPIN(entered pin.Secret, info *ctap2.Info) error {
+func checkPIN(entered pin.Secret, shortest, longest int) error {
 	normal, err := pin.Normalize(entered)
 	if err != nil {
 		return err
 	}
 	defer normal.Wipe()
-	return pin.Check(normal, info.MinPINLength, info.MaxPINLength)
+	return pin.Check(normal, shortest, longest)
 }
 
 // nextPIN reads a line of what PINs come from. A terminal does not show it
@@ -263,9 +295,9 @@ func (p *program) nextPIN(ctx context.Context) (pin.Secret, error) {
 	line, err := readLine(p.pins)
 	switch {
 	case err != nil:
-		return pin.Secret{}, usagef("there is no PIN to read: %v", err)
+		return pin.Secret{}, usagef("the PIN could not be read: %v", err)
 	case len(line) == 0:
-		return pin.Secret{}, usagef("the line for the PIN is empty")
+		return pin.Secret{}, usagef("the line with the PIN is empty")
 	}
 	return pin.NewSecret(line), nil
 }
@@ -289,7 +321,7 @@ func (p *program) confirm(ctx context.Context, question string, args ...any) err
 	case p.yes:
 		return nil
 	case !p.interactive():
-		return usagef("nobody can be asked here whether to go on: --yes says so")
+		return usagef("no terminal to confirm on; use --yes")
 	}
 	line, err := p.ask(ctx, p.in, false, fmt.Sprintf(question+" [y/N] ", args...), func() ([]byte, error) { return readLine(p.in) })
 	if err != nil {
@@ -308,7 +340,7 @@ func (p *program) pause(ctx context.Context, what string, args ...any) error {
 	case p.yes:
 		return nil
 	case !p.interactive():
-		return usagef("nobody can be asked here to attach a key: --yes says that it is")
+		return usagef("no terminal to ask for the key on; attach it and use --yes")
 	}
 	_, err := p.ask(ctx, p.in, false, fmt.Sprintf(what+" ", args...), func() ([]byte, error) { return readLine(p.in) })
 	return err

@@ -95,7 +95,7 @@ func TestTouchSeveral(t *testing.T) {
 	}
 	p.touch(ctap2.TouchRequest{For: ctap2.TouchReset, Long: true})
 	p.touched()
-	const want = "Several keys are attached: touch the one to use …\nTouch the key, and hold on for five seconds: it will be erased …\n"
+	const want = "Several keys are attached: touch the one to use …\nTouch the key for five seconds: it will be erased …\n"
 	if got := out.String(); got != want {
 		t.Errorf("%q", got)
 	}

@@ -17,18 +17,18 @@ func (p *program) traceCommand() *cobra.Command {
 	var accounts bool
 	c := &cobra.Command{
 		Use:   "trace [COMMAND …]",
-		Short: "Show what is said between fidoctl and the key",
-		Long: `Trace runs another command, or "info" if there is none, and writes each message to
-the key and each answer to standard error, without PINs, secrets and the names of
-accounts. With --record it also writes them to a file, which --play plays back: what
-a key did wrong can then be seen where the key is not.`,
+		Short: "Show the messages between fidoctl and the key",
+		Long: `Trace runs another command, "info" by default, and writes each message to the key and
+each answer to standard error, without PINs, secrets and the names of accounts. With
+--record it also writes them to a file, which --play plays back, so that what a key
+did can be examined without the key.`,
 		Example: `  fidoctl trace info
   fidoctl trace --record session.jsonl signin example.com
   fidoctl trace --play session.jsonl signin example.com`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if p.wrap != nil {
-				return usagef("a trace of a trace is the same once more")
+				return usagef("trace cannot trace itself")
 			}
 			var log io.Writer = p.err
 			if output != "" {
@@ -75,11 +75,10 @@ a key did wrong can then be seen where the key is not.`,
 	}
 	flags := c.Flags()
 	flags.SetInterspersed(false) // what is behind the command is its own
-	flags.StringVar(&output, "output", "", "write to this `file`, not to standard error")
+	flags.StringVar(&output, "output", "", "write to this `file` instead of standard error")
 	flags.StringVar(&record, "record", "", "write a recording to this `file`")
-	flags.StringVar(&play, "play", "", "take the recording in this `file` for the key")
+	flags.StringVar(&play, "play", "", "use the recording in this `file` in place of a key")
 	flags.BoolVar(&accounts, "accounts", false, "show the names of accounts and fingerprints")
-	c.MarkFlagsMutuallyExclusive("record", "play")
 	return c
 }
 

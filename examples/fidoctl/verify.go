@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -13,7 +14,7 @@ import (
 	"github.com/tapstone/fido/ctap2/webauthn"
 )
 
-// verifyResult is what holds of a registration, and of a sign-in with it.
+// verifyResult is what a registration says, and a sign-in with it.
 type verifyResult struct {
 	Site         string       `json:"site"`
 	ID           hexBytes     `json:"id" doc:"the credential's"`
@@ -27,7 +28,7 @@ type checkedPart struct {
 	UserPresent  bool   `json:"userPresent"`
 	UserVerified bool   `json:"userVerified"`
 	Counter      uint32 `json:"counter"`
-	Challenge    string `json:"challenge" doc:"base64url, to be compared with the one that was handed out"`
+	Challenge    string `json:"challenge" doc:"base64url, to be compared with the one that was sent"`
 	Origin       string `json:"origin"`
 }
 
@@ -36,7 +37,7 @@ func (r verifyResult) text(w *printer) {
 	w.printf("  credential     %s\n  algorithm      %s\n  attestation    %s\n", r.ID, r.Algorithm, r.Attestation)
 	r.Registration.text(w)
 	if r.Signin != nil {
-		w.in(green, "The sign-in is valid, and made with it.\n")
+		w.in(green, "The sign-in with it is valid.\n")
 		r.Signin.text(w)
 	}
 }
@@ -48,15 +49,15 @@ func (c checkedPart) text(w *printer) {
 func (p *program) verifyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify SITE REGISTRATION [SIGNIN]",
-		Short: "Check what register and signin have written",
-		Long: `Verify does what a site does with a registration, and with a sign-in: it checks
-that they are for this site, that the user was there, and the signatures. It takes
+		Short: "Check what register and signin wrote",
+		Long: `Verify does what a site does with a registration and with a sign-in: it checks that
+they are for this site, that the user was present, and the signatures. It takes
 files that "register" and "signin" wrote with --out or --json, or a browser's. It
-needs no key. A site also compares the challenge with the one that it handed out.`,
+needs no key. A site also compares the challenge with the one that it sent.`,
 		Example: `  fidoctl register example.com ada --out ada.json
   fidoctl signin example.com --out signin.json
   fidoctl verify example.com ada.json signin.json`,
-		Args: cobra.RangeArgs(2, 3),
+		Args: arguments,
 		RunE: func(_ *cobra.Command, args []string) error {
 			r, err := p.verify(args[0], args[1:])
 			if err != nil {
@@ -74,6 +75,7 @@ type webauthnResponse struct {
 	Registration   *webauthnResponse `json:"registration"`
 	Authentication *webauthnResponse `json:"authentication"`
 
+	RawID    webauthn.Base64URL `json:"rawId"`
 	Response struct {
 		ClientDataJSON    webauthn.Base64URL `json:"clientDataJSON"`
 		AttestationObject webauthn.Base64URL `json:"attestationObject"`
@@ -130,6 +132,10 @@ func (p *program) verify(site string, files []string) (result, error) {
 	signed, err := p.response(files[1])
 	if err != nil {
 		return nil, err
+	}
+	if len(signed.RawID) > 0 && !bytes.Equal(signed.RawID, credential.ID) {
+		return nil, fmt.Errorf("%w: the sign-in is with credential %s, not with the registered one, %s",
+			errAnotherCredential, hexBytes(signed.RawID), hexBytes(credential.ID))
 	}
 	data, err := ctap2.ParseAuthenticatorData(signed.Response.AuthenticatorData)
 	if err != nil {

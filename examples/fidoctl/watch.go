@@ -33,12 +33,12 @@ func (r eventResult) text(w *printer) {
 func (p *program) watchCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "watch",
-		Short: "Tell when keys come and go",
-		Long: `Watch shows the keys that are there, and then each that is plugged in or pulled out,
+		Short: "Show when keys come and go",
+		Long: `Watch shows the keys that are attached, and then each that is plugged in or unplugged,
 held to a reader or taken away, until it is interrupted.`,
 		Example: `  fidoctl watch
   fidoctl watch --json | while read event; do …; done`,
-		Args: cobra.NoArgs,
+		Args: arguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := p.watch(cmd.Context())
 			if cmd.Context().Err() != nil {
