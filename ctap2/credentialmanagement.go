@@ -26,9 +26,9 @@ type CredsMetadata struct {
 // A StoredRP is a relying party that the key holds discoverable credentials
 // for.
 type StoredRP struct {
-	// RP is what the key stored. A key may cut an ID of more than 32 bytes
-	// (§6.8.7): IDHash is what tells parties apart.
-	RP     RelyingParty
+	// RelyingParty is what the key stored. A key may cut an ID of more than 32
+	// bytes (§6.8.7): IDHash is what tells parties apart.
+	RelyingParty
 	IDHash [32]byte // SHA-256 of the RP ID
 }
 
@@ -140,7 +140,7 @@ func (a *Authenticator) EnumerateCredentials(ctx context.Context, r *EnumerateCr
 	}
 	err := a.manageCredentials(ctx, ctap.CredMgmtEnumerateCredentialsBegin, r.RPID, r.Token, func(c *ceremony, t *Token) error {
 		wipe() // what was read under a token that the key then gave up
-		parties := []StoredRP{{RP: RelyingParty{ID: r.RPID}}}
+		parties := []StoredRP{{RelyingParty: RelyingParty{ID: r.RPID}}}
 		if hash != nil {
 			parties[0].IDHash = *hash
 		} else {
@@ -294,7 +294,7 @@ func (r *credMgmtReply) parse(body []byte, rules cbor.Rules) error {
 		case 0x02:
 			r.remaining = count()
 		case 0x03:
-			r.rp.RP, err = readRP(d)
+			r.rp.RelyingParty, err = readRP(d)
 		case 0x04:
 			r.hasHash = copy(r.rp.IDHash[:], d.BytesLen(len(r.rp.IDHash))) > 0
 		case 0x05, 0x09:

@@ -49,8 +49,8 @@ func TestEnumerateCredentials(t *testing.T) {
 			t.Fatalf("%v, %v", rps, err)
 		}
 		for _, rp := range rps {
-			if rp.IDHash != sha256.Sum256([]byte(rp.RP.ID)) {
-				t.Errorf("hash of %q", rp.RP.ID)
+			if rp.IDHash != sha256.Sum256([]byte(rp.ID)) {
+				t.Errorf("hash of %q", rp.ID)
 			}
 		}
 		list, err := d.EnumerateCredentials(t.Context(), nil)

@@ -309,7 +309,7 @@ func ExampleInfo_CredStoreState() {
 			log.Fatal(err)
 		}
 		for _, c := range list {
-			fmt.Println(c.RP.RP.ID, c.User.Name)
+			fmt.Println(c.RP.ID, c.User.Name)
 		}
 	}
 	// Output:

@@ -131,7 +131,7 @@ func signs(ctx context.Context, key *ctap2.Authenticator, credential *ctap2.Stor
 	hash := make([]byte, 32)
 	rand.Read(hash)
 	request := &ctap2.GetAssertionRequest{
-		RPID:           credential.RP.RP.ID,
+		RPID:           credential.RP.ID,
 		ClientDataHash: hash,
 		AllowList:      []ctap2.CredentialDescriptor{credential.Credential},
 		Silent:         true,

@@ -179,7 +179,7 @@ func (s *session) blobs(ctx context.Context) (found *blobsResult, token *ctap2.T
 			if err != nil {
 				return nil, token, err
 			}
-			r.Blobs = append(r.Blobs, blobEntry{Site: c.RP.RP.ID, User: c.User.Name, ID: c.Credential.ID, Size: len(data)})
+			r.Blobs = append(r.Blobs, blobEntry{Site: c.RP.ID, User: c.User.Name, ID: c.Credential.ID, Size: len(data)})
 			r.Other--
 			break
 		}
@@ -205,7 +205,7 @@ func (s *session) blobOf(ctx context.Context, name string) (*ctap2.LargeBlobRequ
 	}
 	if c.LargeBlobKey.Len() == 0 { // the key keeps the blob with the credential, or there is none to be had
 		wipe(token, credentials)
-		return &ctap2.LargeBlobRequest{RPID: c.RP.RP.ID, Credential: &c.Credential}, func() {}, nil
+		return &ctap2.LargeBlobRequest{RPID: c.RP.ID, Credential: &c.Credential}, func() {}, nil
 	}
 	return &ctap2.LargeBlobRequest{Key: c.LargeBlobKey, Token: token}, func() { wipe(token, credentials) }, nil
 }

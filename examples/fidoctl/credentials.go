@@ -31,7 +31,7 @@ type credentialResult struct {
 
 func credentialOf(c *ctap2.StoredCredential) credentialResult {
 	r := credentialResult{
-		ID: c.Credential.ID, Site: c.RP.RP.ID, SiteName: c.RP.RP.Name, User: c.User.Name, DisplayName: c.User.DisplayName,
+		ID: c.Credential.ID, Site: c.RP.ID, SiteName: c.RP.Name, User: c.User.Name, DisplayName: c.User.DisplayName,
 		UserID: c.User.ID, CanHaveBlob: c.LargeBlobKey.Len() > 0, Payment: c.ThirdPartyPayment,
 	}
 	if c.PublicKey != nil {
@@ -188,7 +188,7 @@ func (s *session) credentials(ctx context.Context, site string) ([]*ctap2.Stored
 		return nil, nil, err
 	}
 	slices.SortStableFunc(credentials, func(a, b *ctap2.StoredCredential) int {
-		return cmp.Or(cmp.Compare(a.RP.RP.ID, b.RP.RP.ID), cmp.Compare(a.User.Name, b.User.Name))
+		return cmp.Or(cmp.Compare(a.RP.ID, b.RP.ID), cmp.Compare(a.User.Name, b.User.Name))
 	})
 	return credentials, token, nil
 }
@@ -210,7 +210,7 @@ func find(credentials []*ctap2.StoredCredential, name string) (*ctap2.StoredCred
 		switch {
 		case hex == name, len(id) > 0 && bytes.Equal(id, c.Credential.ID):
 			return c, nil
-		case len(name) >= 4 && strings.HasPrefix(hex, strings.TrimSuffix(name, "…")), c.RP.RP.ID == name, c.User.Name == name:
+		case len(name) >= 4 && strings.HasPrefix(hex, strings.TrimSuffix(name, "…")), c.RP.ID == name, c.User.Name == name:
 			found = append(found, c)
 		}
 	}

@@ -371,14 +371,14 @@ func testTokenResidentKeys(t *testing.T) {
 					t.Errorf("-L -r: %q, want %v", said, parties)
 				}
 				for _, party := range parties {
-					line(t, said, encoded(party.IDHash[:]), party.RP.ID)
+					line(t, said, encoded(party.IDHash[:]), party.ID)
 				}
 				byID := make(map[string]*ctap2.StoredCredential)
 				for _, c := range all {
 					byID[string(c.Credential.ID)] = c
 					name := cmp.Or(c.User.DisplayName, "(null)")
 					policy := map[ctap2.CredProtectPolicy]string{ctap2.UVOptional: "uvopt", ctap2.UVRequired: "uvreq"}[c.CredProtect]
-					line(t, k.says(t, "-L", "-k", c.RP.RP.ID), encoded(c.Credential.ID), name, encoded(c.User.ID), "es256", policy)
+					line(t, k.says(t, "-L", "-k", c.RP.ID), encoded(c.Credential.ID), name, encoded(c.User.ID), "es256", policy)
 				}
 				return byID
 			}
