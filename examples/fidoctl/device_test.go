@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -77,7 +79,40 @@ func TestDevice(t *testing.T) {
 	if replug == "" {
 		return
 	}
-	cmd := command(t, "--device", device, "--yes", "reset")
+	if asked := replugging(t, replug, "--device", device, "--yes", "reset"); asked != 1 {
+		t.Errorf("taken away %d times", asked)
+	}
+	do(&l, "list")
+	if l.Keys[0].PIN != "not set" {
+		t.Errorf("%+v", l)
+	}
+	// The suite's resets, and what it sets up for them.
+	report := filepath.Join(files, "report.json")
+	asked := replugging(t, replug, "--device", device, "--yes", "conformance", "--destructive", "--quick", "--max-wait", "0",
+		"--cases", "^rst-(touch|pin|credentials)$", "--report", report)
+	data, err := os.ReadFile(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var results conformance.Report
+	if err := json.Unmarshal(data, &results); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range results.Results {
+		if r.Outcome != conformance.Passed {
+			t.Errorf("%s: %s %s", r.ID, r.Outcome, r.Message)
+		}
+	}
+	if len(results.Results) != 3 || asked < 3 {
+		t.Errorf("%d results, taken away %d times", len(results.Results), asked)
+	}
+}
+
+// replugging runs a command that must succeed, takes the key away and puts it back
+// whenever that asks for it, and returns how often it did.
+func replugging(t *testing.T, replug string, args ...string) (asked int) {
+	t.Helper()
+	cmd := command(t, args...)
 	told, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -85,20 +120,21 @@ func TestDevice(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	line := make([]byte, 256)
-	n, err := told.Read(line)
-	if err != nil || !strings.Contains(string(line[:n]), "nplug the key") && !strings.Contains(string(line[:n]), "Lift the key") {
-		t.Fatalf("%q, %v", line[:n], err)
-	}
-	time.Sleep(time.Second) // nobody is faster, and fidoctl has to be watching
-	if out, err := exec.Command("/bin/sh", "-c", replug).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	var said strings.Builder
+	for lines := bufio.NewScanner(told); lines.Scan(); {
+		line := lines.Text()
+		said.WriteString(line + "\n")
+		if !strings.Contains(line, "nplug the key") && !strings.Contains(line, "Lift the key") {
+			continue
+		}
+		asked++
+		time.Sleep(time.Second) // nobody is faster, and fidoctl has to be watching
+		if out, err := exec.Command("/bin/sh", "-c", replug).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
 	}
 	if code := exitCode(t, cmd.Wait()); code != 0 {
-		t.Errorf("exit %d", code)
+		t.Fatalf("%q: exit %d\n%s", args, code, said.String())
 	}
-	do(&l, "list")
-	if l.Keys[0].PIN != "not set" {
-		t.Errorf("%+v", l)
-	}
+	return asked
 }

@@ -32,7 +32,7 @@ func TestFidoctl(t *testing.T) {
 }
 
 // testFidoctlDevice runs fidoctl's own test of an attached key, which asks for
-// the key to be pulled out and plugged in again by a line in a pipe.
+// the key to be pulled out and plugged in again by lines in a pipe.
 func testFidoctlDevice(t *testing.T) {
 	for name, s := range here() {
 		t.Run(name, func(t *testing.T) {
@@ -61,10 +61,13 @@ func testFidoctlDevice(t *testing.T) {
 				asked.Close() // nobody will ask
 				ended <- err
 			}()
-			if _, err := asked.Read(make([]byte, 1)); err == nil {
+			for {
+				if _, err := asked.Read(make([]byte, 1)); err != nil {
+					break
+				}
 				p.pullOut()
 				time.Sleep(time.Second) // nobody is faster
-				s.plugIn(t, key)
+				p = s.plugIn(t, key)
 			}
 			if err := <-ended; err != nil {
 				t.Error(err)
