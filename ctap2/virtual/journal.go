@@ -438,7 +438,7 @@ func (j *journal) putWithin(limit int64, records ...record) error {
 	}
 	over := j.size + int64(len(b)) - limit
 	if over > 0 && over <= j.dead() || j.waste() > max(j.floor, j.live/2) {
-		j.compact()
+		_ = j.compact() // the file does as it is
 		if j.broken != nil {
 			return j.broken
 		}
@@ -518,7 +518,7 @@ func (j *journal) waste() int64 {
 // compact rewrites the file without what is dead. If it cannot, the file stays as
 // it is, which is no reason to refuse a put; it tries again when as much
 // again is waste.
-func (j *journal) compact() {
+func (j *journal) compact() error {
 	records, err := j.reread()
 	if err == nil {
 		err = j.rewrite(records)
@@ -528,13 +528,19 @@ func (j *journal) compact() {
 	if err != nil {
 		j.floor += j.waste()
 	}
+	return err
 }
 
-// tidy saves the next to open the journal much of the reading.
-func (j *journal) tidy() {
-	if j.broken == nil && j.waste() > closingFloor {
-		j.compact()
+// tidy saves the next to open the journal much of the reading. Its error is that
+// of a journal that is damaged.
+func (j *journal) tidy() error {
+	if j.broken != nil || j.waste() <= closingFloor {
+		return nil
 	}
+	if err := j.compact(); errors.Is(err, errJournalDamaged) {
+		return err
+	}
+	return nil
 }
 
 // reread returns what the file holds, the shelf too. The journal itself keeps no

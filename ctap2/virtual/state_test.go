@@ -525,7 +525,9 @@ func TestFileFullStatuses(t *testing.T) {
 	full := func(cfg Config) *platform {
 		t.Helper()
 		cfg.Path = filepath.Join(t.TempDir(), "key")
-		return newKey(t, cfg)
+		key := newKey(t, cfg)
+		t.Cleanup(func() { key.state.journal.broken = errJournalFull }) // its size is a lie
+		return key
 	}
 	fill := func(key *platform) { key.state.journal.size = maxJournal - journalReserve }
 

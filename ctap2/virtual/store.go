@@ -114,10 +114,14 @@ func (s *state) loadCredentials(live map[recordKey][]byte) error {
 }
 
 // shelved returns the credentials on the shelf that have an ID, or a relying
-// party's hash, of which wanted says that their IDs are of interest.
+// party's hash, of which wanted says that their IDs are of interest. If there is
+// no shelf any more all are in memory afterwards.
 func (s *state) shelved(name []byte, wanted func(id []byte) bool) ([]*credential, error) {
 	if s.kept.whole {
 		return nil, nil
+	}
+	if len(s.journal.shelf.pages) == 0 { // there was too much for one when the file was compacted
+		return nil, s.loadAll()
 	}
 	recs, err := s.journal.lookup(name)
 	defer wipe(recs)
@@ -148,7 +152,7 @@ func (s *state) find(id []byte) (*credential, error) {
 	}
 	found, err := s.shelved(id, func(shelved []byte) bool { return bytes.Equal(id, shelved) && s.missing(id) })
 	if err != nil || len(found) == 0 {
-		return nil, err
+		return s.kept.byID[string(id)], err
 	}
 	s.kept.add(found[0])
 	return found[0], nil

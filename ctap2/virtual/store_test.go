@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tapstone/fido/cose"
@@ -599,8 +600,9 @@ func TestStoreDamagedIndex(t *testing.T) {
 			t.Fatal(ok, err)
 		}
 	}
-	if err := key.Close(); err != nil {
-		t.Fatal(err)
+	// Close would have compacted the file, and so has seen the damage.
+	if err := key.Close(); !errors.Is(err, errJournalDamaged) {
+		t.Errorf("Close = %v", err)
 	}
 	key = newKey(t, cfg)
 	if n := key.state.kept.tally.Stored; n != 60 {
@@ -608,6 +610,9 @@ func TestStoreDamagedIndex(t *testing.T) {
 	}
 	if len(key.state.kept.byID) != 50 {
 		t.Errorf("%d in memory, want 50", len(key.state.kept.byID))
+	}
+	if err := key.Close(); !errors.Is(err, errJournalDamaged) {
+		t.Errorf("Close = %v", err)
 	}
 }
 
@@ -633,5 +638,50 @@ func TestStoreTallyOfStranger(t *testing.T) {
 		if err := key.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A key that becomes too large for a shelf while it is in use still has what was
+// on it.
+func TestStoreOutgrown(t *testing.T) {
+	cfg := Config{Path: filepath.Join(t.TempDir(), "key"), Credentials: 1000}
+	key := newKey(t, cfg)
+	name := strings.Repeat("x", 60_000)
+	key.stock(80, name)
+	want := key.stored()
+	key.state.journal.compact()
+	if err := key.Close(); err != nil {
+		t.Fatal(err)
+	}
+	key = newKey(t, cfg)
+	key.stock(20, name)
+	for range 60 {
+		c, err := key.state.find(want[0].id)
+		if err != nil || c == nil {
+			t.Fatal(c, err)
+		}
+		rec, err := c.record()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := key.state.commit(rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(key.state.journal.shelf.pages); n > 0 {
+		t.Fatalf("there still is a shelf, of %d pages", n)
+	}
+	if c := key.locate(want[50].id, want[50].rpIDHash); c == nil || !bytes.Equal(c.id, want[50].id) {
+		t.Error("a credential that was on the shelf is not found")
+	}
+	accounts, err := key.state.accounts(want[60].rpIDHash)
+	if err != nil || len(accounts) == 0 || !bytes.Equal(accounts[0].id, want[60].id) {
+		t.Errorf("%d accounts, %v", len(accounts), err)
+	}
+	if err := key.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if key = newKey(t, cfg); len(key.stored()) != 100 {
+		t.Errorf("%d credentials in the next process", len(key.stored()))
 	}
 }

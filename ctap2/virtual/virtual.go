@@ -334,10 +334,10 @@ type Config struct {
 	// EnterpriseAttestation: the key is capable of enterprise attestation, of
 	// both kinds, with a certificate that has a serial number (option "ep"),
 	// once enableEnterpriseAttestation has been called. It takes
-	// authenticatorConfig and AttestationBasic.
+	// authenticatorConfig, from CTAP21 on, and AttestationBasic.
 	EnterpriseAttestation bool
 	// EnterpriseRPIDs are the relying parties for which enterprise attestation
-	// can be vendor-facilitated (§7.1.2).
+	// can be vendor-facilitated (§7.1.2). They take EnterpriseAttestation.
 	EnterpriseRPIDs []string
 	// LongTouchForReset: a reset takes a touch of five seconds. Others can be
 	// told to by enableLongTouchForReset, from CTAP23 on.
@@ -561,8 +561,8 @@ type volatile struct {
 
 // New builds the key that cfg describes and plugs it in. With Config.Path it
 // is the one that the file holds. It refuses a Config that contradicts itself,
-// and a file that it cannot read: but for credentials, which are read when
-// something needs them, and then may turn out to be damaged. On Unix, but for AIX,
+// and a file that it cannot read: but for most credentials, which are read when a
+// command needs them, and then may turn out to be damaged. On Unix, but for AIX,
 // Solaris and illumos, it refuses a file that is open already, by this process or
 // another one, with an error that wraps ErrInUse; elsewhere, as on Windows, it
 // cannot tell, and a file that is open twice is damaged.
@@ -668,8 +668,8 @@ func (a *Authenticator) Close() error {
 	}
 	a.stopUsingToken()
 	a.forgetAssertions()
-	if a.state.journal != nil {
-		a.state.journal.tidy()
+	if a.state.journal != nil && a.storageErr == nil {
+		a.storageErr = a.state.journal.tidy()
 	}
 	if err := errors.Join(a.storageErr, a.state.close()); err != nil {
 		return fmt.Errorf("virtual: %w", err)
