@@ -21,7 +21,7 @@ func (ecdhScheme) Decode(k *Key) (crypto.PublicKey, error) {
 func (ecdhScheme) Encode(pub crypto.PublicKey) (*Key, error) {
 	p, ok := pub.(*ecdh.PublicKey)
 	if !ok || p == nil || p.Curve() != ecdh.P256() {
-		return nil, fmt.Errorf("%T, not an ECDH key on P-256", pub)
+		return nil, fmt.Errorf("%T, not *ecdh.PublicKey on P-256", pub)
 	}
 	return uncompressedKey(P256, p.Bytes()), nil
 }

@@ -35,7 +35,7 @@ func (s ecdsaScheme) Decode(k *Key) (crypto.PublicKey, error) {
 func (s ecdsaScheme) Encode(pub crypto.PublicKey) (*Key, error) {
 	p, ok := pub.(*ecdsa.PublicKey)
 	if !ok || p == nil || p.Curve != s.curve || p.X == nil || p.Y == nil {
-		return nil, fmt.Errorf("%T, not an ECDSA key on %v", pub, s.crv)
+		return nil, fmt.Errorf("%T, not *ecdsa.PublicKey on %v", pub, s.crv)
 	}
 	point, err := p.Bytes()
 	if err != nil {

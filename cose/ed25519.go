@@ -23,7 +23,7 @@ func (ed25519Scheme) Decode(k *Key) (crypto.PublicKey, error) {
 func (ed25519Scheme) Encode(pub crypto.PublicKey) (*Key, error) {
 	p, ok := pub.(ed25519.PublicKey)
 	if !ok {
-		return nil, fmt.Errorf("%T, not an Ed25519 key", pub)
+		return nil, fmt.Errorf("%T, not ed25519.PublicKey", pub)
 	}
 	return &Key{Type: OKP, Curve: Ed25519, X: bytes.Clone(p)}, nil
 }

@@ -324,6 +324,19 @@ func TestNewKeyRefuses(t *testing.T) {
 			t.Errorf("%s: Verify: %v", name, err)
 		}
 	}
+	for _, test := range []struct {
+		alg  cose.Algorithm
+		want string
+	}{
+		{cose.ES256, "ecdsa.PublicKey, not *ecdsa.PublicKey on P-256"},
+		{cose.EdDSA, "ecdsa.PublicKey, not ed25519.PublicKey"},
+		{cose.RS256, "ecdsa.PublicKey, not *rsa.PublicKey"},
+		{cose.ECDHESHKDF256, "ecdsa.PublicKey, not *ecdh.PublicKey on P-256"},
+	} {
+		if _, err := cose.NewKey(test.alg, p256.PublicKey); err == nil || !strings.HasSuffix(err.Error(), ": "+test.want) {
+			t.Errorf("%v: %v, want %s", test.alg, err, test.want)
+		}
+	}
 	for _, alg := range []cose.Algorithm{0, -999, cose.ES256K, cose.MLDSA44} {
 		if k, err := cose.NewKey(alg, &p256.PublicKey); k != nil || !errors.Is(err, cose.ErrUnsupportedAlgorithm) {
 			t.Errorf("%v: %v, %v", alg, k, err)

@@ -32,7 +32,7 @@ func (rsaScheme) Decode(k *Key) (crypto.PublicKey, error) {
 func (rsaScheme) Encode(pub crypto.PublicKey) (*Key, error) {
 	p, ok := pub.(*rsa.PublicKey)
 	if !ok || p == nil || p.N == nil || p.N.Sign() < 0 {
-		return nil, fmt.Errorf("%T, not an RSA key", pub)
+		return nil, fmt.Errorf("%T, not *rsa.PublicKey", pub)
 	}
 	return &Key{Type: RSA, N: p.N.Bytes(), E: p.E}, nil
 }

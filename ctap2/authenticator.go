@@ -120,7 +120,9 @@ func Open(ctx context.Context, t Transport, options ...Option) (*Authenticator, 
 }
 
 // Info returns what the key said about itself when it was last asked: by Open,
-// by GetInfo, or on the way to a command after something had changed.
+// by GetInfo, or on the way to a command after something had changed. After a
+// method that changes the key, such as SetPIN or ToggleAlwaysUV, it still says
+// how the key was before: read it with CurrentInfo then.
 func (a *Authenticator) Info() *Info { return a.info.Load() }
 
 // Transport returns what Open was given.

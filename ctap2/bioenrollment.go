@@ -247,7 +247,8 @@ func (a *Authenticator) EnumerateEnrollments(ctx context.Context, token *Token) 
 	return list, err
 }
 
-// SetFriendlyName names a finger (§6.7.7); an empty name takes the old one away.
+// SetFriendlyName names a finger (§6.7.7); an empty name takes the old one
+// away, on keys that accept it.
 // If the key does not know the finger the error wraps ErrInvalidOption;
 // ErrInvalidLength, if the name is too long for it.
 func (a *Authenticator) SetFriendlyName(ctx context.Context, r *SetFriendlyNameRequest) error {
@@ -267,7 +268,9 @@ func (a *Authenticator) SetFriendlyName(ctx context.Context, r *SetFriendlyNameR
 func (c *ceremony) setFriendlyName(command byte, templateID []byte, name string, t *Token) error {
 	_, err := c.bioSubcommand(command, ctap.BioSetFriendlyName,
 		&bioSubcommandParameters{TemplateID: templateID, FriendlyName: &name}, t)
-	err = meaning(err, ErrInvalidLength, "the name of %d bytes is too long for the key", len(name))
+	if name != "" {
+		err = meaning(err, ErrInvalidLength, "the name of %d bytes is too long for the key", len(name))
+	}
 	return meaning(err, ErrInvalidOption, unknownFingerprint)
 }
 

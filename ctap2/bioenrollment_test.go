@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -320,7 +321,7 @@ func TestEnrollFingerprintFails(t *testing.T) {
 			ctap2.ErrUserActionTimeout, []byte{1, 2, 2, 2, 2, 2}, true},
 		"never enough":           {endless, nil, ctap2.ErrMalformed, append([]byte{1}, bytes.Repeat([]byte{2}, 254)...), true},
 		"absurdly many":          {[]members{sample(ctap2.SampleGood, 256)}, nil, ctap2.ErrMalformed, []byte{1}, true},
-		"absurdly many, later":   {[]members{good, sample(ctap2.SampleGood, 1<<40)}, nil, ctap2.ErrMalformed, []byte{1, 2}, true},
+		"absurdly many, later":   {[]members{good, sample(ctap2.SampleGood, math.MaxInt)}, nil, ctap2.ErrMalformed, []byte{1, 2}, true},
 		"no ID":                  {[]members{{4: []byte{}, 5: 0, 6: 2}}, nil, ctap2.ErrMalformed, []byte{1}, true},
 		"ID a text":              {[]members{{4: "x", 5: 0, 6: 2}}, nil, ctap2.ErrMalformed, []byte{1}, true},
 		"no status":              {[]members{without(5)}, nil, ctap2.ErrMalformed, []byte{1}, true},
@@ -483,11 +484,14 @@ func TestEnrollFingerprintWithoutPIN(t *testing.T) {
 	if !errors.Is(err, ctap2.ErrNotSetUp) || !strings.HasSuffix(err.Error(), ": set a PIN first") {
 		t.Error(err)
 	}
-	d = sit(t, virtual.Config{PIN: benchPIN, NoMCGAPermissionsWithClientPIN: true}, benchPIN)
-	request := registration()
-	request.UserVerification = ctap2.Required
-	if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrNotSetUp) || strings.Contains(err.Error(), "PIN") {
-		t.Errorf("a PIN is set, and would not do: %v", err)
+	// But not where a PIN would not do, whether it is set or not.
+	for _, set := range []string{"", benchPIN} {
+		d = sit(t, virtual.Config{PIN: set, NoMCGAPermissionsWithClientPIN: true}, benchPIN)
+		request := registration()
+		request.UserVerification = ctap2.Required
+		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrNotSetUp) || strings.Contains(err.Error(), "PIN") {
+			t.Errorf("PIN %q: %v", set, err)
+		}
 	}
 }
 

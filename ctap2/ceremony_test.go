@@ -569,8 +569,8 @@ func TestBlockedPINIsNotAskedFor(t *testing.T) {
 		d.soft.PowerCycle()
 		d.register(resident) // it is good again, and so is the PIN
 
-		// Another program has blocked it, which a prompt finds that looks, and
-		// which the PIN that it returns all the same does not change.
+		// Another program has blocked it, which a prompt finds that looks, and the
+		// PIN that it returns all the same does not change.
 		d.Forget()
 		other := &desk{t: t, soft: d.soft, usb: d.usb}
 		other.open()
@@ -586,7 +586,7 @@ func TestBlockedPINIsNotAskedFor(t *testing.T) {
 			t.Fatalf("%+v, %v", left, err)
 		}
 		d.looks = true
-		refused(ctap2.ErrPINBlocked, 0, 1, "06.01")
+		refused(ctap2.ErrPINBlocked, 0, 1, "06.01", "06.02", "06.09")
 		refused(ctap2.ErrPINBlocked, 0, 0, "06.01")
 
 		if err := other.Reset(t.Context()); err != nil {

@@ -14,7 +14,8 @@ import (
 // A SetMinPINLengthRequest changes the rules for PINs (§6.11.4). Zero values
 // leave alone what they stand for.
 type SetMinPINLengthRequest struct {
-	// NewMinPINLength in code points. It can only grow, until a reset.
+	// NewMinPINLength in code points, at most 63. It can only grow, until a
+	// reset.
 	NewMinPINLength int
 	// MinPINLengthRPIDs are the relying parties that may learn the minimum
 	// length, with the extension MinPINLength: at most as many as the Info's
@@ -58,8 +59,8 @@ func (a *Authenticator) EnableEnterpriseAttestation(ctx context.Context, token *
 // ToggleAlwaysUV turns on, or off again, that the key verifies its user for
 // everything that takes a touch (§6.11.2). The Info's option alwaysUv says which
 // it is: a key on which it is not there cannot change it, and one whose makers
-// decided may answer ErrOperationDenied. A token is as for
-// EnableEnterpriseAttestation.
+// decided may answer ErrOperationDenied. Info still says what it was before:
+// read it with CurrentInfo. A token is as for EnableEnterpriseAttestation.
 func (a *Authenticator) ToggleAlwaysUV(ctx context.Context, token *Token) error {
 	return a.configure(ctx, ctap.ConfigToggleAlwaysUV, nil, token)
 }
@@ -71,20 +72,40 @@ func (a *Authenticator) ToggleAlwaysUV(ctx context.Context, token *Token) error 
 // the next use of it returns ErrPINChangeRequired.
 //
 // It refuses a negative length, and one that is more than 63, with
-// ErrInvalidRequest.
+// ErrInvalidRequest, and more relying parties than the Info says there is room
+// for with an error that wraps ErrKeyStoreFull, before anybody is asked for a
+// PIN.
 func (a *Authenticator) SetMinPINLength(ctx context.Context, r *SetMinPINLengthRequest) error {
 	switch {
 	case r == nil:
 		return invalid("no SetMinPINLengthRequest")
 	case r.NewMinPINLength < 0 || r.NewMinPINLength > ctap.PINMaxBytes:
-		return invalid("NewMinPINLength %d", r.NewMinPINLength)
+		return invalid("NewMinPINLength %d, not 0 to %d", r.NewMinPINLength, ctap.PINMaxBytes)
 	}
-	return a.configure(ctx, ctap.ConfigSetMinPINLength, &setMinPINLengthParameters{
+	if room := a.Info().MaxRPIDsForSetMinPINLength; room > 0 && len(r.MinPINLengthRPIDs) > room {
+		return &Error{
+			Command: ctap.CmdConfig, Subcommand: ctap.ConfigSetMinPINLength, Status: ErrKeyStoreFull,
+			detail: fmt.Sprintf("the key has room for %d relying parties, not %d", room, len(r.MinPINLengthRPIDs)),
+		}
+	}
+	err := a.configure(ctx, ctap.ConfigSetMinPINLength, &setMinPINLengthParameters{
 		NewMinPINLength:     r.NewMinPINLength,
 		MinPINLengthRPIDs:   r.MinPINLengthRPIDs,
 		ForceChangePIN:      r.ForceChangePIN,
 		PINComplexityPolicy: r.PINComplexityPolicy,
 	}, r.Token)
+	var e *Error
+	if errors.As(err, &e) && e.Command == ctap.CmdConfig { // and not on the way to a token
+		err = meaning(err, ErrKeyStoreFull, "no room for as many relying parties")
+		switch least := a.Info().MinPINLength; {
+		case r.NewMinPINLength == 0:
+		case r.NewMinPINLength < least:
+			err = meaning(err, ErrPINPolicyViolation, "the minimum is %d already, and only a reset lowers it", least)
+		default:
+			err = meaning(err, ErrPINPolicyViolation, "the key does not take %d as the minimum", r.NewMinPINLength)
+		}
+	}
+	return err
 }
 
 // EnableLongTouchForReset makes the key demand a touch of five seconds or more

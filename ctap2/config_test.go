@@ -3,6 +3,8 @@ package ctap2_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,19 +76,24 @@ func TestSetMinPINLength(t *testing.T) {
 		if n, err := ctap2.Output[ctap2.MinPINLengthOutput](registered.Extensions); n != 6 || err != nil {
 			t.Errorf("minPinLength %d, %v", n, err)
 		}
-		if err := d.SetMinPINLength(t.Context(), &ctap2.SetMinPINLengthRequest{NewMinPINLength: 5}); !errors.Is(err, ctap2.ErrPINPolicyViolation) {
+		if err := d.SetMinPINLength(t.Context(), &ctap2.SetMinPINLengthRequest{NewMinPINLength: 5}); !errors.Is(err, ctap2.ErrPINPolicyViolation) ||
+			err.Error() != "ctap2: setMinPINLength: the minimum is 6 already, and only a reset lowers it (PIN_POLICY_VIOLATION)" {
 			t.Errorf("shorter: %v", err)
 		}
+		d.sent()
 		if err := d.SetMinPINLength(t.Context(), &ctap2.SetMinPINLengthRequest{
 			MinPINLengthRPIDs: []string{"1", "2", "3", "4", "5", "6", "7", "8", "9"},
-		}); !errors.Is(err, ctap2.ErrKeyStoreFull) {
+		}); !errors.Is(err, ctap2.ErrKeyStoreFull) ||
+			err.Error() != "ctap2: setMinPINLength: the key has room for 8 relying parties, not 9 (KEY_STORE_FULL)" {
 			t.Errorf("too many parties: %v", err)
 		}
 		for _, n := range []int{-1, 64} {
-			if err := d.SetMinPINLength(t.Context(), &ctap2.SetMinPINLengthRequest{NewMinPINLength: n}); !errors.Is(err, ctap2.ErrInvalidRequest) {
+			if err := d.SetMinPINLength(t.Context(), &ctap2.SetMinPINLengthRequest{NewMinPINLength: n}); !errors.Is(err, ctap2.ErrInvalidRequest) ||
+				!strings.HasSuffix(err.Error(), fmt.Sprintf(": NewMinPINLength %d, not 0 to 63", n)) {
 				t.Errorf("length %d: %v", n, err)
 			}
 		}
+		d.expect()
 		// The PIN that is set is long enough until now.
 		if err := d.SetMinPINLength(t.Context(), &ctap2.SetMinPINLengthRequest{NewMinPINLength: 8}); err != nil {
 			t.Fatal(err)
@@ -309,6 +316,38 @@ func TestSetMinPINLengthOfNobody(t *testing.T) {
 			t.Error(err)
 		}
 		c.messages = nil
+	}
+}
+
+// What a key answers to setMinPINLength is said in its terms; what a token is
+// refused with on the way there is not.
+func TestSetMinPINLengthRefused(t *testing.T) {
+	raise := &ctap2.SetMinPINLengthRequest{NewMinPINLength: 6, MinPINLengthRPIDs: []string{"example.com"}}
+	for _, tt := range []struct {
+		member int // of the Info
+		value  int
+		status ctap2.Status
+		text   string
+	}{
+		{0x10, 0, ctap2.ErrKeyStoreFull, "ctap2: setMinPINLength: no room for as many relying parties (KEY_STORE_FULL)"},
+		{0x10, 1, ctap2.ErrKeyStoreFull, "ctap2: setMinPINLength: no room for as many relying parties (KEY_STORE_FULL)"},
+		{0x0D, 7, ctap2.ErrPINPolicyViolation, "ctap2: setMinPINLength: the minimum is 7 already, and only a reset lowers it (PIN_POLICY_VIOLATION)"},
+		{0x0D, 6, ctap2.ErrPINPolicyViolation, "ctap2: setMinPINLength: the key does not take 6 as the minimum (PIN_POLICY_VIOLATION)"},
+		{0x0D, 7, ctap2.ErrOther, "ctap2: setMinPINLength: " + ctap2.ErrOther.Error()},
+	} {
+		info := members{1: []string{"FIDO_2_1"}, 3: make([]byte, 16), 4: map[string]bool{"authnrCfg": true, "setMinPINLength": true}, tt.member: tt.value}
+		c := newCanned(t, info)
+		c.on(ctap.CmdConfig, func([]byte) []byte { return []byte{byte(tt.status)} })
+		if err := open(t, c).SetMinPINLength(t.Context(), raise); !errors.Is(err, tt.status) || err.Error() != tt.text {
+			t.Errorf("%#x %d: %v", tt.member, tt.value, err)
+		}
+	}
+	c := newCanned(t, members{1: []string{"FIDO_2_1"}, 3: make([]byte, 16), 0x0D: 7,
+		4: map[string]bool{"authnrCfg": true, "setMinPINLength": true, "clientPin": true, "pinUvAuthToken": true}})
+	c.on(ctap.CmdClientPIN, func([]byte) []byte { return []byte{byte(ctap2.ErrPINPolicyViolation)} })
+	err := open(t, c, anyPIN()).SetMinPINLength(t.Context(), raise)
+	if want := "ctap2: getKeyAgreement: " + ctap2.ErrPINPolicyViolation.Error(); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }
 

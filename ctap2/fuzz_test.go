@@ -294,7 +294,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		"map of four billion":    append([]byte{0, 0xba, 0xff, 0xff, 0xff, 0xff}, pad...),
 		"string of 2^62":         append([]byte{0, 0xa1, 0x01, 0x7b, 0x40, 0, 0, 0, 0, 0, 0, 0}, pad...),
 		"array of its length":    append([]byte{0, 0xa1, 0x01, 0x99, 7000 >> 8, 7000 & 0xff}, pad...),
-		"credentials for ever":   ok(t, members{1: map[string]any{"id": s.id, "type": "public-key"}, 2: auth, 3: []byte{1}, 5: 1 << 50}),
+		"credentials for ever":   ok(t, members{1: map[string]any{"id": s.id, "type": "public-key"}, 2: auth, 3: []byte{1}, 5: int64(1 << 50)}),
 		"nested as deep as long": append([]byte{0}, bytes.Repeat([]byte{0x81}, 7000)...),
 	} {
 		for which := range everyCommand {

@@ -50,9 +50,8 @@ type PINRequest struct {
 	Previous *PINError
 	// Retries asks the key how many tries are left, for a prompt that shows
 	// them: it costs a transaction. Where it finds 0, or PowerCycle, the key
-	// takes no PIN: a prompt returns an error instead of asking. A PIN that it
-	// returns is not sent then, and the method returns a PINError. Valid until
-	// the function returns.
+	// takes no PIN: a prompt returns an error instead of asking. Valid until the
+	// function returns.
 	Retries func() (PINRetries, error)
 }
 

@@ -180,7 +180,7 @@ func TestLargeBlobExtensionOutputs(t *testing.T) {
 		"no blob":         {output{"originalSize": size}, ctap2.ErrMalformed},
 		"no size":         {output{"blob": good}, ctap2.ErrMalformed},
 		"another size":    {output{"blob": good, "originalSize": size + 1}, ctap2.ErrMalformed},
-		"an absurd size":  {output{"blob": good, "originalSize": 1 << 40}, ctap2.ErrMalformed},
+		"an absurd size":  {output{"blob": good, "originalSize": int64(1 << 40)}, ctap2.ErrMalformed},
 		"a negative size": {output{"blob": good, "originalSize": -1}, ctap2.ErrMalformed},
 		"a MiB of 2":      {output{"blob": []byte{3, 0}, "originalSize": 1 << 20}, ctap2.ErrMalformed},
 		"not compressed":  {output{"blob": data, "originalSize": size}, ctap2.ErrMalformed},

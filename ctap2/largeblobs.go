@@ -286,7 +286,8 @@ func (a *Authenticator) GetLargeBlob(ctx context.Context, r *LargeBlobRequest) (
 //
 // A key with the extension largeBlob writes only for a Credential that is named,
 // and says only whether it did: if not, for whichever reason, the error wraps
-// ErrLargeBlobStorageFull.
+// ErrLargeBlobStorageFull. Data that, compressed, does not fit into a message to
+// such a key is not sent: the error wraps ErrMessageTooLarge.
 func (a *Authenticator) PutLargeBlob(ctx context.Context, r *LargeBlobRequest) error {
 	if r != nil && len(r.Data) > maxLargeBlob {
 		return invalid("Data of %d bytes", len(r.Data))

@@ -478,7 +478,7 @@ func TestLargeBlobHostileReads(t *testing.T) {
 		t.Errorf("all at once: %v", err)
 	}
 	// A key that claims to hold gigabytes does not make us read them.
-	s = newStore(t, pin.Two, func(info members) { info[5], info[11] = 7609, 1<<31 })
+	s = newStore(t, pin.Two, func(info members) { info[5], info[11] = 7609, int64(1<<31) })
 	calls := 0
 	s.on(ctap.CmdLargeBlobs, func([]byte) []byte {
 		calls++

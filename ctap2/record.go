@@ -53,8 +53,11 @@ var ErrNotRecorded = errors.New("not as recorded")
 // sign-in to a real account finishes it before the recording is given away.
 //
 // If w fails, the session goes on and the recording ends; Close returns the
-// error, besides that of t.
+// error, besides that of t. With a nil w, nothing is recorded.
 func Record(t Transport, w io.Writer) Transport {
+	if w == nil {
+		return t
+	}
 	_, u2f := As[Messenger](t)
 	l := &recorder{w: w}
 	l.write(recordingHeader{Recording: recordingFormat, Version: recordingVersion, U2F: u2f})

@@ -57,6 +57,14 @@ func public(s *session) map[string]any {
 	}
 }
 
+// Without anything to write to, nothing is recorded.
+func TestRecordNothing(t *testing.T) {
+	key := newCanned(t, basicInfo())
+	if got := ctap2.Record(key, nil); got != ctap2.Transport(key) {
+		t.Errorf("%T", got)
+	}
+}
+
 // A recording has the same results as the session had, whatever key, PIN and
 // account it is played with, and is the same when it is recorded again, but for
 // the platform's keys.

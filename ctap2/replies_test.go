@@ -280,7 +280,7 @@ func TestQuirk24MissingMembers(t *testing.T) {
 	spoiled[4] = map[string]any{"name": "ada"}
 	refuse("getAssertion", "user without id", ok(t, spoiled))
 	spoiled = maps.Clone(good["getAssertion"])
-	spoiled[5] = 1 << 40
+	spoiled[5] = int64(1 << 40)
 	refuse("getAssertion", "a trillion credentials", ok(t, spoiled))
 	spoiled = maps.Clone(good["makeCredential"])
 	spoiled[2] = gaAuth

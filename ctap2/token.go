@@ -88,7 +88,7 @@ func (t *Token) RPID() string { return t.rpID }
 func (t *Token) Protocol() pin.Protocol { return t.protocol }
 
 // Authenticate returns the pinUvAuthParam for the concatenation of message,
-// for commands sent with Command.
+// for commands sent with Command. It is nil if the token was wiped.
 func (t *Token) Authenticate(message ...[]byte) []byte {
 	return t.protocol.Authenticate(t.secret, message...)
 }
@@ -174,14 +174,14 @@ func (c *ceremony) token(permissions Permission, rpID string) (*Token, error) {
 			return t, err
 		}
 	case !c.info.grantsByPIN(permissions):
-		return nil, c.info.notSetUp()
+		return nil, c.info.notSetUp(permissions)
 	}
 	return c.pinToken(permissions, rpID, false)
 }
 
-// notSetUp is ErrNotSetUp, and what to do about it.
-func (i *Info) notSetUp() error {
-	if i.optionKnown(OptionClientPIN) && !i.optionOn(OptionClientPIN) {
+// notSetUp is ErrNotSetUp, and what to do about it, if a PIN would do.
+func (i *Info) notSetUp(p Permission) error {
+	if i.optionKnown(OptionClientPIN) && !i.optionOn(OptionClientPIN) && i.yieldsByPIN(p) {
 		return fmt.Errorf("%w: set a PIN first", ErrNotSetUp)
 	}
 	return ErrNotSetUp
@@ -190,8 +190,13 @@ func (i *Info) notSetUp() error {
 // grantsByPIN reports whether a PIN is set and yields these permissions
 // (§6.5.5.7.2).
 func (i *Info) grantsByPIN(p Permission) bool {
+	return i.optionOn(OptionClientPIN) && i.yieldsByPIN(p)
+}
+
+// yieldsByPIN is grantsByPIN of a key whether a PIN is set or not.
+func (i *Info) yieldsByPIN(p Permission) bool {
 	const mcga = PermissionMakeCredential | PermissionGetAssertion
-	return i.optionOn(OptionClientPIN) && (p&mcga == 0 || !i.optionOn(OptionNoMcGaPermissionsWithClientPIN))
+	return p&mcga == 0 || !i.optionOn(OptionNoMcGaPermissionsWithClientPIN)
 }
 
 // grantsByUV reports whether built-in verification yields these permissions
@@ -233,7 +238,7 @@ func (i *Info) uvAttempts() int {
 func (c *ceremony) pinToken(permissions Permission, rpID string, legacy bool) (*Token, error) {
 	switch {
 	case !c.info.optionOn(OptionClientPIN):
-		return nil, c.info.notSetUp()
+		return nil, c.info.notSetUp(permissions)
 	case c.info.ForcePINChange:
 		return nil, ErrPINChangeRequired
 	}
@@ -303,15 +308,7 @@ func (c *ceremony) askPIN(previous *PINError) (pin.Secret, error) {
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(c.a.life, func() { cancel(ErrClosed) })()
-	var blocked error // what the prompt finds when it looks
-	retries := func() (PINRetries, error) {
-		left, err := c.pinRetries()
-		if err == nil {
-			blocked = left.refused()
-		}
-		return left, err
-	}
-	entered, err := ask(ctx, PINRequest{Authenticator: c.a, RPID: c.rpID, Previous: previous, Retries: retries})
+	entered, err := ask(ctx, PINRequest{Authenticator: c.a, RPID: c.rpID, Previous: previous, Retries: c.pinRetries})
 	defer entered.Wipe()
 	// A wrong PIN makes the key take a new key agreement key: the one entered
 	// before this prompt, or another program's while it stood open.
@@ -321,10 +318,6 @@ func (c *ceremony) askPIN(previous *PINError) (pin.Secret, error) {
 	}
 	if err != nil {
 		return pin.Secret{}, fmt.Errorf("ctap2: PIN prompt: %w", err)
-	}
-	if blocked != nil {
-		c.a.noPIN.Store(true)
-		return pin.Secret{}, blocked
 	}
 	hash, err := hashPIN(entered)
 	if err != nil {

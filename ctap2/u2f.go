@@ -120,8 +120,8 @@ type U2FAuthentication struct {
 // U2FVersion asks a key which version of U2F it speaks: "U2F_V2" (FIDO U2F Raw
 // Message Formats §6). It and the other methods for U2F messages serve keys that
 // speak U2F, alone or next to CTAP2, behind a Transport that is a [Messenger];
-// otherwise, also where the Info does not list the version, the error wraps
-// ErrUnsupported and nothing is sent. MakeCredential and GetAssertion need none
+// otherwise, also where getInfo does not list the version, the error wraps
+// ErrUnsupported and no U2F message is sent. MakeCredential and GetAssertion need none
 // of them: they are for whoever keeps U2F key handles.
 func (a *Authenticator) U2FVersion(ctx context.Context) (string, error) {
 	c, err := a.beginU2F(ctx)
@@ -179,9 +179,15 @@ func (a *Authenticator) beginU2F(ctx context.Context) (*ceremony, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !c.info.HasVersion(u2fVersion) {
+	if !c.info.HasVersion(u2fVersion) && !c.fresh { // another program may have changed that
+		_, err = c.fetchInfo()
+	}
+	if err == nil && !c.info.HasVersion(u2fVersion) {
+		err = fmt.Errorf("ctap2: U2F: %w by this key", ErrUnsupported)
+	}
+	if err != nil {
 		c.end()
-		return nil, fmt.Errorf("ctap2: U2F: %w by this key", ErrUnsupported)
+		return nil, err
 	}
 	return c, nil
 }

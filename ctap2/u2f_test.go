@@ -23,6 +23,7 @@ import (
 	"github.com/tapstone/fido/ctap2/virtual"
 	"github.com/tapstone/fido/hid"
 	"github.com/tapstone/fido/internal/vectors"
+	"github.com/tapstone/fido/pin"
 )
 
 // oldKey is a key from before CTAP2: one credential, FIDO U2F Raw Message
@@ -440,5 +441,34 @@ func TestU2FReservedBits(t *testing.T) {
 		if err != nil || accounts[0].AuthData.Flags != want || accounts[0].AuthData.SignCount != 7 {
 			t.Errorf("%#02x: %+v, %v", presence, accounts, err)
 		}
+	}
+}
+
+// Another program can make a key speak U2F again: what its Info said is no reason
+// to refuse for good.
+func TestU2FSpokenAgain(t *testing.T) {
+	soft, err := virtual.New(virtual.Config{PIN: benchPIN, AlwaysUV: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer soft.Close()
+	open := func() *ctap2.Authenticator {
+		a, err := ctap2.Open(t.Context(), soft.Open(), ctap2.WithInteraction(ctap2.Interaction{
+			PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) { return pin.FromString(benchPIN), nil },
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	a, other := open(), open()
+	if _, err := a.U2FVersion(t.Context()); !errors.Is(err, ctap2.ErrUnsupported) {
+		t.Fatal(err)
+	}
+	if err := other.ToggleAlwaysUV(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if version, err := a.U2FVersion(t.Context()); err != nil || version != "U2F_V2" {
+		t.Errorf("%q, %v", version, err)
 	}
 }

@@ -556,6 +556,10 @@ func TestTokenMethods(t *testing.T) {
 			t.Errorf("pinUvAuthParam %x", param)
 		}
 		d.register(func(r *ctap2.MakeCredentialRequest) { r.Token = token })
+		token.Wipe()
+		if param := token.Authenticate([]byte("a")); param != nil {
+			t.Errorf("a wiped token gives %x", param)
+		}
 	}
 	for name, r := range map[string]*ctap2.TokenRequest{
 		"no permissions": {RPID: "example.com"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -306,6 +307,28 @@ const (
 	CapabilityCBOR Capabilities = ctap.HIDCapabilityCBOR // CTAPHID_CBOR
 	CapabilityNMSG Capabilities = ctap.HIDCapabilityNMSG // no CTAPHID_MSG
 )
+
+// String returns the specification's names, such as "WINK, CBOR", and the rest
+// of the bits as a number; or "none".
+func (c Capabilities) String() string {
+	var names []string
+	for _, known := range []struct {
+		bit  Capabilities
+		name string
+	}{{CapabilityWink, "WINK"}, {CapabilityCBOR, "CBOR"}, {CapabilityNMSG, "NMSG"}} {
+		if c&known.bit != 0 {
+			names = append(names, known.name)
+			c &^= known.bit
+		}
+	}
+	switch {
+	case c != 0:
+		names = append(names, fmt.Sprintf("%#02x", byte(c)))
+	case names == nil:
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
 
 // Capabilities returns what the device claims to be able to do.
 func (d *Device) Capabilities() Capabilities {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -26,7 +27,7 @@ func TestNew(t *testing.T) {
 			t.Errorf("Version = %v", d.Version())
 		}
 		if want := CapabilityCBOR | CapabilityWink; d.Capabilities() != want {
-			t.Errorf("Capabilities = %x", d.Capabilities())
+			t.Errorf("Capabilities = %v", d.Capabilities())
 		}
 	})
 }
@@ -116,6 +117,16 @@ func TestPingAltered(t *testing.T) {
 		mustAnswer(t, d, getInfo)
 		mustTake(t, k, "CTAPHID_INIT 11 (8)", "CTAPHID_INIT ffffffff (8)", "CTAPHID_CBOR 12 04")
 	})
+}
+
+func TestCapabilitiesString(t *testing.T) {
+	for c, want := range map[Capabilities]string{
+		0: "none", CapabilityWink | CapabilityCBOR: "WINK, CBOR", CapabilityNMSG: "NMSG", 0x93: "WINK, 0x92",
+	} {
+		if got := fmt.Sprint(c); got != want {
+			t.Errorf("%#x is %q, want %q", byte(c), got, want)
+		}
+	}
 }
 
 // What a device does not claim is refused, and nothing is sent.

@@ -60,7 +60,7 @@ func TestRealKeys(t *testing.T) {
 					t.Fatalf("channel %x, want %x", got, want)
 				}
 				if want := (Version{2, 5, 2, 1}); d.Version() != want || d.Capabilities() != CapabilityWink|CapabilityCBOR {
-					t.Errorf("%v, capabilities %x", d.Version(), d.Capabilities())
+					t.Errorf("%v, capabilities %v", d.Version(), d.Capabilities())
 				}
 				for report := range slices.Chunk(recording, 64) {
 					// One recording is of two sessions, one lacks the zeros at

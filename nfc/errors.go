@@ -32,6 +32,7 @@ var (
 	// they have there as well. Among several cards that is no failure.
 	ErrNotFIDO = errors.New("not a FIDO card")
 	// ErrNoService: this machine has no smart card service, or it does not run.
+	// On Linux that is pcscd, to be installed and started.
 	ErrNoService = errors.New("no smart card service")
 	// ErrNoReader: no reader, or none of that name.
 	ErrNoReader = errors.New("no smart card reader")

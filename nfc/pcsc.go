@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -115,7 +116,10 @@ func (c pcscCode) Error() string {
 func whenOpening(err error) error {
 	var code pcscCode
 	if errors.As(err, &code) && pcscMeanings[code].opening != nil {
-		return fmt.Errorf("%w: %w", pcscMeanings[code].opening, err)
+		err = fmt.Errorf("%w: %w", pcscMeanings[code].opening, err)
+	}
+	if errors.Is(err, ErrNoService) && runtime.GOOS != "windows" && runtime.GOOS != "darwin" { // those have their own
+		err = fmt.Errorf("%w: install and start pcscd", err)
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -309,6 +310,12 @@ func TestReaders(t *testing.T) {
 			mustMatch(t, err, want, code)
 			_, err = Open(t.Context(), "B")
 			mustMatch(t, err, want, code)
+		}
+		s.err = pcscNoService
+		_, err = Readers(t.Context())
+		advice := map[bool]string{true: ": install and start pcscd"}[runtime.GOOS != "windows" && runtime.GOOS != "darwin"]
+		if want := "nfc: readers: no smart card service: SCARD_E_NO_SERVICE" + advice; err.Error() != want {
+			t.Errorf("%q, want %q", err, want)
 		}
 		if s := pcscCode(0x80104242).Error(); s != "PC/SC error 0x80104242" {
 			t.Error(s)

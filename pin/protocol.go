@@ -49,9 +49,10 @@ var (
 
 // Authenticate returns the pinUvAuthParam that authenticates the concatenation
 // of message under a pinUvAuthToken: 16 bytes with protocol one, 32 with two.
-// It returns nil if p is not known.
+// It returns nil if p is not known, or token is empty or wiped: everybody knows
+// the empty key.
 func (p Protocol) Authenticate(token Secret, message ...[]byte) []byte {
-	if !p.Known() {
+	if !p.Known() || token.Len() == 0 {
 		return nil
 	}
 	mac := hmac.New(sha256.New, token.Bytes())
@@ -66,9 +67,11 @@ func (p Protocol) Authenticate(token Secret, message ...[]byte) []byte {
 }
 
 // Verify reports, in constant time, whether signature authenticates the
-// concatenation of message under token.
+// concatenation of message under token. Under a token that is empty or wiped
+// nothing does.
 func (p Protocol) Verify(token Secret, signature []byte, message ...[]byte) bool {
-	return p.Known() && hmac.Equal(signature, p.Authenticate(token, message...))
+	want := p.Authenticate(token, message...)
+	return want != nil && hmac.Equal(signature, want)
 }
 
 // TokenLength reports whether a pinUvAuthToken of protocol p may have n bytes:
@@ -238,7 +241,7 @@ func (s *SharedSecret) Decrypt(ciphertext []byte) ([]byte, error) {
 var errWiped = errors.New("pin: shared secret was wiped")
 
 // Authenticate returns the authentication of the concatenation of message:
-// 16 bytes with protocol one, 32 with two.
+// 16 bytes with protocol one, 32 with two, and nil if the secret was wiped.
 func (s *SharedSecret) Authenticate(message ...[]byte) []byte {
 	return s.protocol.Authenticate(s.hmacKey, message...)
 }
@@ -246,10 +249,11 @@ func (s *SharedSecret) Authenticate(message ...[]byte) []byte {
 // Verify reports, in constant time, whether signature is what Authenticate
 // returns for message. A wiped secret verifies nothing.
 func (s *SharedSecret) Verify(signature []byte, message ...[]byte) bool {
-	return s.hmacKey.Len() > 0 && s.protocol.Verify(s.hmacKey, signature, message...)
+	return s.protocol.Verify(s.hmacKey, signature, message...)
 }
 
-// Wipe overwrites the keys; the secret is of no use afterwards.
+// Wipe overwrites the keys. The secret is of no use afterwards: it encrypts,
+// decrypts, authenticates and verifies nothing.
 func (s *SharedSecret) Wipe() {
 	s.hmacKey.Wipe()
 	s.aesKey.Wipe()

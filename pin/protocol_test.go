@@ -153,8 +153,21 @@ func TestBothSides(t *testing.T) {
 			if _, err := ours.Decrypt(make([]byte, 32)); err == nil {
 				t.Error("a wiped secret decrypts")
 			}
-			if ours.Verify(ours.Authenticate([]byte("a")), []byte("a")) {
-				t.Error("a wiped secret verifies")
+			if ours.Authenticate([]byte("a")) != nil {
+				t.Error("a wiped secret authenticates")
+			}
+			token.Wipe()
+			empty := hmac.New(sha256.New, nil)
+			empty.Write([]byte("a"))
+			for name, nobody := range map[string]Secret{"wiped": token, "zero": {}, "empty": FromString("")} {
+				if p.Authenticate(nobody, []byte("a")) != nil {
+					t.Errorf("a token that is %s authenticates", name)
+				}
+				for _, signature := range [][]byte{nil, {}, empty.Sum(nil)[:lengths.mac]} {
+					if p.Verify(nobody, signature, []byte("a")) || ours.Verify(signature, []byte("a")) {
+						t.Errorf("a token that is %s, or a wiped secret, verifies %x", name, signature)
+					}
+				}
 			}
 		})
 	}

@@ -33,7 +33,7 @@ func (scheme) Decode(k *cose.Key) (crypto.PublicKey, error) {
 func (scheme) Encode(pub crypto.PublicKey) (*cose.Key, error) {
 	p, ok := pub.(ed448.PublicKey)
 	if !ok {
-		return nil, fmt.Errorf("%T, not an Ed448 key", pub)
+		return nil, fmt.Errorf("%T, not ed448.PublicKey", pub)
 	}
 	return &cose.Key{Type: cose.OKP, Curve: cose.Ed448, X: bytes.Clone(p)}, nil
 }

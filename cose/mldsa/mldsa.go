@@ -32,7 +32,7 @@ func (s scheme) Encode(pub crypto.PublicKey) (*cose.Key, error) {
 	p, ok := pub.(*mldsa.PublicKey)
 	// The zero value has no parameters, and Parameters panics on it.
 	if !ok || p == nil || *p == (mldsa.PublicKey{}) || p.Parameters() != s.parameters {
-		return nil, fmt.Errorf("%T, not an %v key", pub, s.parameters)
+		return nil, fmt.Errorf("%T, not *mldsa.PublicKey of %v", pub, s.parameters)
 	}
 	return &cose.Key{Type: cose.AKP, Pub: p.Bytes()}, nil
 }

@@ -34,7 +34,7 @@ func (scheme) Decode(k *cose.Key) (crypto.PublicKey, error) {
 func (scheme) Encode(pub crypto.PublicKey) (*cose.Key, error) {
 	p, ok := pub.(*secp256k1.PublicKey)
 	if !ok || p == nil {
-		return nil, fmt.Errorf("%T, not a secp256k1 key", pub)
+		return nil, fmt.Errorf("%T, not *secp256k1.PublicKey", pub)
 	}
 	point := p.SerializeUncompressed()
 	return &cose.Key{Type: cose.EC2, Curve: cose.Secp256k1, X: point[1:33], Y: point[33:]}, nil

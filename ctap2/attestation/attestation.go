@@ -131,6 +131,9 @@ func ParseObject(object []byte) (*ctap2.Credential, error) {
 // right RP ID, and that the user was there, is the relying party's to check:
 // Expectation.Check of package webauthn does, which has an example of the whole.
 func Verify(credential *ctap2.Credential, clientDataHash []byte) (*Statement, error) {
+	if credential == nil {
+		return nil, fmt.Errorf("%w: no credential", ErrInvalid)
+	}
 	var verify func(r *registration) (*Statement, error)
 	switch credential.Format {
 	case "none":

@@ -143,7 +143,7 @@ func TestStatements(t *testing.T) {
 		"format unknown":         {self, func(c *ctap2.Credential, _ statement) { c.Format = "tpm" }, "tpm"},
 		"none, not empty":        {self, func(c *ctap2.Credential, _ statement) { c.Format = "none" }, "not empty"},
 		"self, other algorithm":  {self, func(_ *ctap2.Credential, m statement) { m["alg"] = -8 }, "EdDSA"},
-		"algorithm out of range": {self, func(_ *ctap2.Credential, m statement) { m["alg"] = -1 << 40 }, "algorithm"},
+		"algorithm out of range": {self, func(_ *ctap2.Credential, m statement) { m["alg"] = int64(-1 << 40) }, "algorithm"},
 		"self, no signature":     {self, func(_ *ctap2.Credential, m statement) { delete(m, "sig") }, "signature"},
 		"signature is text":      {self, func(_ *ctap2.Credential, m statement) { m["sig"] = "x" }, "sig"},
 		"signature is missing":   {basic, func(_ *ctap2.Credential, m statement) { delete(m, "sig") }, "signature"},
@@ -178,6 +178,9 @@ func TestStatements(t *testing.T) {
 	c.AttestationStatement = bytes.Repeat([]byte{0xff}, 3)
 	if _, err := attestation.Verify(&c, hash); !errors.Is(err, attestation.ErrInvalid) {
 		t.Errorf("not CBOR: %v", err)
+	}
+	if _, err := attestation.Verify(nil, hash); !errors.Is(err, attestation.ErrInvalid) || !strings.Contains(err.Error(), "no credential") {
+		t.Errorf("no credential: %v", err)
 	}
 }
 

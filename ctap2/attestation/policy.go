@@ -98,8 +98,15 @@ func (e *PolicyError) Error() string {
 func (e *PolicyError) Unwrap() error { return e.Reason }
 
 // Check returns nil if the policy accepts a statement that Verify found valid,
-// and a *PolicyError otherwise.
+// and a *PolicyError otherwise. A nil Policy is not one that accepts everything,
+// which the zero value is: it refuses, as does any Policy a nil Statement.
 func (p *Policy) Check(s *Statement) error {
+	switch {
+	case s == nil:
+		return &PolicyError{Reason: errors.New("no Statement")}
+	case p == nil:
+		return &PolicyError{AAGUID: s.AAGUID, Reason: errors.New("no Policy")}
+	}
 	var model *Model
 	if p.Metadata != nil {
 		model = p.Metadata.Model(s)

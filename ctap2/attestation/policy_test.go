@@ -158,6 +158,20 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
+// What is not there does not pass.
+func TestPolicyOfNothing(t *testing.T) {
+	var refusal *attestation.PolicyError
+	if err := (*attestation.Policy)(nil).Check(&attestation.Statement{AAGUID: model}); !errors.As(err, &refusal) ||
+		refusal.AAGUID != model || !strings.HasSuffix(err.Error(), "refused: no Policy") {
+		t.Errorf("no Policy: %v", err)
+	}
+	for _, p := range []*attestation.Policy{nil, {}} {
+		if err := p.Check(nil); !errors.As(err, &refusal) || !strings.HasSuffix(err.Error(), "refused: no Statement") {
+			t.Errorf("no Statement: %v", err)
+		}
+	}
+}
+
 // Without a time, the rules of today apply.
 func TestPolicyNow(t *testing.T) {
 	soon := catalogue{model: {Reports: []attestation.Report{{Status: attestation.StatusRevoked, From: time.Now().Add(time.Hour)}}}}

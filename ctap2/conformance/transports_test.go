@@ -80,16 +80,17 @@ func inPort(t *testing.T, key *virtual.Authenticator, target *conformance.Target
 	return usb.Unplug
 }
 
-// A softCard is a key on a reader that stays there when a program is done with it.
-type softCard struct{ *virtual.Card }
-
-func (softCard) Close() error { return nil }
-
 // onReader lays the key on a reader.
 func onReader(t *testing.T, key *virtual.Authenticator, target *conformance.Target) (out func()) {
 	card := key.Tap(virtual.CardConfig{})
-	target.Open = func(ctx context.Context) (ctap2.Transport, error) { return nfc.New(ctx, softCard{card}) }
-	target.NFC = func(context.Context) (conformance.Card, error) { return softCard{card}, nil }
+	target.Open = func(ctx context.Context) (ctap2.Transport, error) {
+		conn, err := card.Open()
+		if err != nil {
+			return nil, err
+		}
+		return nfc.New(ctx, conn)
+	}
+	target.NFC = func(context.Context) (conformance.Card, error) { return card.Open() }
 	target.Operator.PowerCycle = func(context.Context) error {
 		card.Remove()
 		card.Tap()
@@ -198,7 +199,7 @@ func TestFaultyCards(t *testing.T) {
 		t.Run(id, func(t *testing.T) {
 			finds(t, id, func(key *virtual.Authenticator, target *conformance.Target) (out func()) {
 				card := key.Tap(virtual.CardConfig{Faults: faults})
-				target.NFC = func(context.Context) (conformance.Card, error) { return softCard{card}, nil }
+				target.NFC = func(context.Context) (conformance.Card, error) { return card.Open() }
 				return card.Remove
 			})
 		})

@@ -78,8 +78,7 @@ type CardConfig struct {
 	// contactless card with T=0 and T=1.
 	ATR []byte
 
-	// ShortReader is a reader that fails to send commands of extended length
-	// (quirk 17).
+	// ShortReader is a reader that fails to send commands of extended length.
 	ShortReader bool
 
 	// Faults are there from the start. SetFaults changes them.
@@ -87,51 +86,48 @@ type CardConfig struct {
 }
 
 // CardFaults are ways to be a card that does not keep to §11.3, or one that
-// nobody holds still. They combine freely; the zero value has none. Numbers are
-// those of the list of quirks that this library was built against.
+// nobody holds still. They combine freely; the zero value has none.
 type CardFaults struct {
-	// ClaimU2F has SELECT answer "U2F_V2" though the key does not speak U2F
-	// (quirk 14).
+	// ClaimU2F has SELECT answer "U2F_V2" though the key does not speak U2F.
 	ClaimU2F bool
 
-	// ChainSelect has SELECT answer with no data and 61xx (quirk 14).
+	// ChainSelect has SELECT answer with no data and 61xx.
 	ChainSelect bool
 
-	// Only00GetResponse and Only80GetResponse refuse GET RESPONSE of the
-	// other class with SW 6E00. What it was to fetch waits on (quirk 15).
+	// Only00GetResponse and Only80GetResponse refuse GET RESPONSE of the other
+	// class with SW 6E00. What it was to fetch waits on.
 	Only00GetResponse, Only80GetResponse bool
 
-	// RefuseLeInChain refuses a command of a chain, but for the last, that
-	// has an Le field, with SW 6700, and the chain with it (quirk 16).
+	// RefuseLeInChain refuses a command of a chain, but for the last, that has
+	// an Le field, with SW 6700, and the chain with it.
 	RefuseLeInChain bool
 
-	// WrongLe answers a short command with 6Cxx if its Le is not the length
-	// of what there is to send, up to 256 bytes, and sends that when the same
-	// command comes next with the Le that xx says (quirk 16).
+	// WrongLe answers a short command with 6Cxx if its Le is not the length of
+	// what there is to send, up to 256 bytes, and sends that when the same
+	// command comes next with the Le that xx says.
 	WrongLe bool
 
 	// RefuseExtended refuses commands of extended length with SW 6700, though
-	// the ATR says otherwise and the reader sends them (quirk 17).
+	// the ATR says otherwise and the reader sends them.
 	RefuseExtended bool
 
-	// NoStatusUpdates is a card without NFCCTAP_GETRESPONSE, which is silent
-	// as long as a command takes, whatever the client said (quirk 18).
+	// NoStatusUpdates is a card without NFCCTAP_GETRESPONSE, which is silent as
+	// long as a command takes, whatever the client said.
 	NoStatusUpdates bool
 
-	// IgnoreCancel takes a cancelling NFCCTAP_GETRESPONSE for one that asks
-	// (quirk 18).
+	// IgnoreCancel takes a cancelling NFCCTAP_GETRESPONSE for one that asks.
 	IgnoreCancel bool
 
-	// NoApplet has SELECT answer 6A82 (quirk 21).
+	// NoApplet has SELECT answer 6A82, as a card of another kind does.
 	NoApplet bool
 
-	// RemoveAfter takes the card away when so many commands were answered
-	// since Tap or SetFaults was called: the next is lost on the way (quirk
-	// 22). 0 is never.
+	// RemoveAfter takes the card away when so many commands were answered since
+	// Tap or SetFaults was called: the next is lost on the way. 0 is never.
 	RemoveAfter int
 }
 
 // A Card is an authenticator on a card reader that exists only in this program.
+// Open gives what a program gets that connects to a card, one of package nfc's.
 // It speaks CTAP over ISO/IEC 7816-4 (CTAP 2.3 §11.3): SELECT, NFCCTAP_MSG,
 // NFCCTAP_GETRESPONSE, NFCCTAP_CONTROL and, as they are, U2F's commands; of short
 // and extended length, and in chains of them. SELECT answers "U2F_V2" if the key
@@ -160,6 +156,8 @@ type Card struct {
 
 	mu        sync.Mutex
 	present   bool
+	laid      int             // how often the card was put on the reader
+	resets    int             // how often it was reset there
 	field     context.Context // ends when the card loses its power, with the reason as its cause
 	leave     context.CancelCauseFunc
 	powerLost bool // and the authenticator does not know it yet
@@ -192,12 +190,16 @@ type cardCommand struct {
 type cardHeld struct{ command, answer []byte }
 
 // Tap holds the authenticator to a card reader, which powers it up, as
-// PowerCycle does. Transmit then takes the place of a connection to the card:
+// PowerCycle does. What Open then returns takes the place of a connection to the
+// card:
 //
 //	card := key.Tap(virtual.CardConfig{})
 //	defer card.Remove()
-//	response, err := card.Transmit([]byte{0x00, 0xA4, 0x04, 0x00, 0x08,
-//		0xA0, 0x00, 0x00, 0x06, 0x47, 0x2F, 0x00, 0x01, 0x00})
+//	conn, err := card.Open()
+//	…
+//	dev, err := nfc.New(ctx, conn)
+//
+// A simulator of readers, which has no connections, calls Transmit of the Card.
 //
 // Config.Transports should say "nfc". An authenticator should not be on two
 // readers, or on a reader and in a USB port, at a time.
@@ -254,6 +256,7 @@ func (c *Card) Tap() {
 		return
 	}
 	c.present = true
+	c.laid++
 	c.answered = 0
 	c.field, c.leave = context.WithCancelCause(context.Background())
 	c.powerLost = true
@@ -283,16 +286,17 @@ func (c *Card) remove() {
 	}
 }
 
-// Reset cuts the card's power and restores it, as a reader does when a program
-// asks for that, or Windows when a transaction was idle for too long (quirk
-// 19). A Transmit that waits fails. Reset fails if the card is not there, with
-// the error that Transmit has then.
+// Reset cuts the card's power and restores it, as a reader does when a
+// program asks for that, or Windows when a transaction was idle for too long.
+// A Transmit that waits fails, and every connection tells of it, once. Reset
+// fails if the card is not there, with the error that Transmit has then.
 func (c *Card) Reset() error {
 	c.mu.Lock()
 	if !c.present {
 		c.mu.Unlock()
 		return errRemoved
 	}
+	c.resets++
 	c.leave(errCardReset)
 	c.field, c.leave = context.WithCancelCause(context.Background())
 	c.powerLost = true
@@ -328,10 +332,22 @@ func (c *Card) SetFaults(faults CardFaults) {
 // if the authenticator is closed, with one for which errors.Is(err,
 // hid.ErrClosed) does; and if a ShortReader is to send a command of extended
 // length.
-func (c *Card) Transmit(command []byte) ([]byte, error) {
-	c.begin()
+func (c *Card) Transmit(command []byte) ([]byte, error) { return c.transmit(command, nil) }
+
+// transmit is Transmit over a connection, or over none.
+func (c *Card) transmit(command []byte, conn *CardConn) ([]byte, error) {
+	select {
+	case c.turn <- struct{}{}:
+	case <-conn.closed():
+		return nil, errConnClosed
+	}
+	c.settle()
 	defer c.end()
 	c.mu.Lock()
+	if err := conn.lost(); err != nil {
+		c.mu.Unlock()
+		return nil, err
+	}
 	if c.faults.RemoveAfter > 0 && c.answered >= c.faults.RemoveAfter {
 		c.remove()
 	}
@@ -351,12 +367,14 @@ func (c *Card) Transmit(command []byte) ([]byte, error) {
 	case !ok, apdu.extended && faults.RefuseExtended:
 		response = statusWord(swWrongLength)
 	default:
-		response, err = c.process(&cardTurn{apdu, field, faults})
+		response, err = c.process(&cardTurn{apdu, field, conn.closed(), faults})
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err == nil {
-		c.mu.Lock()
 		c.answered++
-		c.mu.Unlock()
+	} else if lost := conn.lost(); lost != nil {
+		err = lost
 	}
 	return response, err
 }
@@ -463,6 +481,7 @@ func statusWord(sw uint16, data ...byte) []byte {
 type cardTurn struct {
 	commandAPDU
 	field  context.Context
+	closed <-chan struct{} // when nobody waits for the answer any more
 	faults CardFaults
 }
 
@@ -713,6 +732,8 @@ func (c *Card) await(t *cardTurn, updates bool) ([]byte, error) {
 			waiting = false
 		case <-t.field.Done():
 			waiting = false
+		case <-t.closed:
+			return nil, errConnClosed
 		case status := <-news:
 			waiting = status == r.told
 			r.told = status

@@ -119,8 +119,14 @@ func (c *Config) checkConfigurable() error {
 	if c.BioEnrollmentPreview && !c.managesFingerprints() {
 		return errors.New("virtual: Config.BioEnrollmentPreview is set in a key whose fingerprints platforms do not manage")
 	}
-	if c.EnterpriseAttestation && (!c.configurable() || c.Attestation != AttestationBasic) || c.EnterpriseRPIDs != nil && !c.EnterpriseAttestation {
-		return errors.New("virtual: Config.EnterpriseAttestation, or Config.EnterpriseRPIDs, lacks what it takes")
+	if c.EnterpriseAttestation && !c.configurable() {
+		return errors.New("virtual: Config.EnterpriseAttestation needs authenticatorConfig: Level CTAP21 or later, and PIN/UV auth tokens to permit it")
+	}
+	if c.EnterpriseAttestation && c.Attestation != AttestationBasic {
+		return errors.New("virtual: Config.EnterpriseAttestation needs AttestationBasic")
+	}
+	if c.EnterpriseRPIDs != nil && !c.EnterpriseAttestation {
+		return errors.New("virtual: Config.EnterpriseRPIDs needs Config.EnterpriseAttestation")
 	}
 	if (c.VendorConfigCommands != nil || c.VendorConfig != nil) && !c.configurable() {
 		return errors.New("virtual: Config.VendorConfigCommands or Config.VendorConfig is set in a key without authenticatorConfig")

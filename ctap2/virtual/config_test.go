@@ -514,6 +514,29 @@ func TestMaxPINLength(t *testing.T) {
 	key.ok(ctap.CmdClientPIN, key.setPINRequest(pin.Two, padded(strings.Repeat("ä", 8))))
 }
 
+// New says what enterprise attestation is missing.
+func TestEnterpriseAttestationNeeds(t *testing.T) {
+	for _, test := range []struct {
+		cfg   Config
+		needs string
+	}{
+		{Config{EnterpriseAttestation: true, Level: CTAP21PRE}, "CTAP21 or later"},
+		{Config{EnterpriseAttestation: true, NoAuthenticatorConfig: true}, "authenticatorConfig"},
+		{Config{EnterpriseAttestation: true, NoPINUVAuthToken: true}, "PIN/UV auth tokens"},
+		{Config{EnterpriseAttestation: true, NoClientPIN: true}, "PIN/UV auth tokens"},
+		{Config{EnterpriseAttestation: true, Attestation: AttestationNone}, "AttestationBasic"},
+		{Config{EnterpriseRPIDs: []string{testRPID}}, "needs Config.EnterpriseAttestation"},
+	} {
+		key, err := New(test.cfg)
+		if err == nil {
+			key.Close()
+			t.Errorf("New succeeded without %s", test.needs)
+		} else if !strings.Contains(err.Error(), test.needs) {
+			t.Errorf("%v, nothing of %s", err, test.needs)
+		}
+	}
+}
+
 func TestConfigurationRefused(t *testing.T) {
 	for name, cfg := range map[string]Config{
 		"fingerprint samples":           {FingerprintSamples: -1},

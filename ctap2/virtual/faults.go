@@ -10,65 +10,62 @@ import (
 
 // A Fault is a misbehaviour of keys in the field, or several: faults are
 // combined with |. Programs that talk to keys must live with some, and must
-// notice others. Numbers are those of the list of quirks that this library was
-// built against.
+// notice others.
 type Fault uint32
 
 const (
-	// KeysOutOfOrder: maps in answers have their keys in descending order
-	// (quirk 23). COSE keys and authenticator data keep theirs.
+	// KeysOutOfOrder: maps in answers have their keys in descending order. COSE
+	// keys and authenticator data keep theirs.
 	KeysOutOfOrder Fault = 1 << iota
 	// UnknownMembers: answers have a member, and getInfo has an extension, an
 	// option, a transport, an algorithm and a credential type, that nobody has
-	// ever heard of (quirk 23).
+	// ever heard of.
 	UnknownMembers
-	// NullMember: a member that the answer must have is null (quirk 24): the
-	// AAGUID of getInfo, authData, the first member of clientPIN's,
-	// bioEnrollment's, credentialManagement's and largeBlobs' answers.
+	// NullMember: a member that the answer must have is null: the AAGUID of
+	// getInfo, authData, the first member of clientPIN's, bioEnrollment's,
+	// credentialManagement's and largeBlobs' answers.
 	NullMember
-	// MissingMember: that member is not there (quirk 24).
+	// MissingMember: that member is not there.
 	MissingMember
-	// EmptyMap: answers that have members have none (quirk 24).
+	// EmptyMap: answers that have members have none.
 	EmptyMap
-	// OmitExtensions: getInfo has no extensions (quirk 25). They work.
+	// OmitExtensions: getInfo has no extensions. They work.
 	OmitExtensions
-	// OmitPINProtocols: getInfo has no pinUvAuthProtocols (quirk 25).
+	// OmitPINProtocols: getInfo has no pinUvAuthProtocols.
 	OmitPINProtocols
 	// OmitLimits: getInfo has no maxMsgSize, maxCredentialCountInList,
-	// maxCredentialIdLength and algorithms (quirk 25).
+	// maxCredentialIdLength and algorithms.
 	OmitLimits
 	// OmitCredential: an assertion for an allowList of one does not say which
-	// credential it is of (quirk 26), as CTAP 2.0 allowed.
+	// credential it is of, as CTAP 2.0 allowed.
 	OmitCredential
-	// OmitUser: an assertion does not say which account it is of (quirk 26).
+	// OmitUser: an assertion does not say which account it is of.
 	OmitUser
-	// ReservedFlags: reserved bits are set in the flags of authenticator data
-	// (quirk 27).
+	// ReservedFlags: reserved bits are set in the flags of authenticator data.
 	ReservedFlags
-	// WrongRPIDHash: authenticator data is for another relying party (quirk
-	// 27). Signatures are right.
+	// WrongRPIDHash: authenticator data is for another relying party. Signatures
+	// are right.
 	WrongRPIDHash
 	// OffCurveKey: the public key of a new ES256, ES384 or ES512 credential is
-	// not a point of its curve (quirk 27). Keys of other algorithms are merely
-	// not the right ones: every other encoding of Ed25519 is a point.
+	// not a point of its curve. Keys of other algorithms are merely not the
+	// right ones: every other encoding of Ed25519 is a point.
 	OffCurveKey
 	// UnaskedExtension: authenticator data has the output of an extension that
-	// was not asked for (quirk 28).
+	// was not asked for.
 	UnaskedExtension
-	// ReportFIDO22: getInfo reports the version FIDO_2_2, which does not exist
-	// (quirk 29).
+	// ReportFIDO22: getInfo reports the version FIDO_2_2, which does not exist.
 	ReportFIDO22
 	// RefuseUVWithParam: the option "uv" next to a pinUvAuthParam is refused
-	// with INVALID_OPTION (quirk 30).
+	// with INVALID_OPTION.
 	RefuseUVWithParam
-	// RefuseUP: the option "up" in makeCredential is refused with
-	// INVALID_OPTION even if it is true (quirk 30).
+	// RefuseUP: the option "up" in makeCredential is refused with INVALID_OPTION
+	// even if it is true.
 	RefuseUP
-	// PINRetriesNeedProtocol: getPINRetries without pinUvAuthProtocol is
-	// refused with MISSING_PARAMETER (quirk 38).
+	// PINRetriesNeedProtocol: getPINRetries without pinUvAuthProtocol is refused
+	// with MISSING_PARAMETER.
 	PINRetriesNeedProtocol
-	// RefuseTransports: transports in an allowList or an excludeList are
-	// refused with INVALID_PARAMETER (quirk 40).
+	// RefuseTransports: transports in an allowList or an excludeList are refused
+	// with INVALID_PARAMETER.
 	RefuseTransports
 	// WrongLargeBlobDigest: what largeBlobs returns does not end with the
 	// digest of what comes before. Platforms take it for an empty array.
@@ -77,11 +74,11 @@ const (
 	// for, even if there is none.
 	LongLargeBlobFragment
 	// WrongLengthForHandle: U2F_AUTHENTICATE answers 6700 in place of 6A80 to a
-	// key handle that is not one of the key's (quirk 43).
+	// key handle that is not one of the key's.
 	WrongLengthForHandle
 	// ZeroTotals: where authenticatorCredentialManagement has no relying party
 	// or no credential to list, it says so with a total of 0 and not with
-	// NO_CREDENTIALS (quirk 41).
+	// NO_CREDENTIALS.
 	ZeroTotals
 	// TouchTimesOut: makeCredential and getAssertion that nobody touches the key
 	// for end with USER_ACTION_TIMEOUT, as they do on keys older than CTAP21, and

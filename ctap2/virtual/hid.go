@@ -58,63 +58,61 @@ type USBConfig struct {
 }
 
 // USBFaults are ways to be a key that does not keep to §11.2, or one on a bad
-// cable. They combine freely; the zero value has none. Numbers are those of the
-// list of quirks that this library was built against.
+// cable. They combine freely; the zero value has none.
 type USBFaults struct {
 	// ForeignReports sends, before each report of the key, one like it for a
-	// channel of another program (quirk 1).
+	// channel of another program.
 	ForeignReports bool
 
 	// ForeignInit sends, before each reply to CTAPHID_INIT on the broadcast
-	// channel, one with another nonce and another channel: another program
-	// was faster (quirk 2).
+	// channel, one with another nonce and another channel: another program was
+	// faster.
 	ForeignInit bool
 
 	// Busy is how many of the next requests, other than CTAPHID_INIT, are
-	// answered with CTAPHID_ERROR, ERR_CHANNEL_BUSY (quirk 3).
+	// answered with CTAPHID_ERROR, ERR_CHANNEL_BUSY.
 	Busy int
 
-	// IgnoreCancel lets a command go on as if no CTAPHID_CANCEL had come
-	// (quirk 5).
+	// IgnoreCancel lets a command go on as if no CTAPHID_CANCEL had come.
 	IgnoreCancel bool
 
-	// NoKeepalives sends no CTAPHID_KEEPALIVE while a command runs (quirks 5
-	// and 7). With IgnoreCancel it is a key that has hung itself up; when the
-	// command ends after all, its reply comes unasked.
+	// NoKeepalives sends no CTAPHID_KEEPALIVE while a command runs. With
+	// IgnoreCancel it is a key that has hung itself up; when the command ends
+	// after all, its reply comes unasked.
 	NoKeepalives bool
 
-	// LateAnswers keeps the reply to a command that was cancelled until the
-	// next request on its channel, other than CTAPHID_INIT, and sends it in
-	// front of that one's reply (quirk 6).
+	// LateAnswers keeps the reply to a command that was cancelled until the next
+	// request on its channel, other than CTAPHID_INIT, and sends it in front of
+	// that one's reply.
 	LateAnswers bool
 
-	// WinkSilent never replies to CTAPHID_WINK (quirk 8).
+	// WinkSilent never replies to CTAPHID_WINK.
 	WinkSilent bool
 
 	// WinkBreaksCBOR loses a CTAPHID_CBOR request that is the first after a
 	// CTAPHID_WINK: it is neither run nor answered. A pause of 250 ms, or a
-	// CTAPHID_INIT, prevents that (quirk 8).
+	// CTAPHID_INIT, prevents that.
 	WinkBreaksCBOR bool
 
-	// FlipCapabilities are the capability bits (§11.2.9.1.3) that the reply
-	// to CTAPHID_INIT tells wrong (quirk 9).
+	// FlipCapabilities are the capability bits (§11.2.9.1.3) that the reply to
+	// CTAPHID_INIT tells wrong.
 	FlipCapabilities byte
 
 	// UnplugAfter pulls the key out when so many reports, counting both
 	// directions, have crossed the cable since the key was plugged in or
-	// SetFaults was called (quirk 13). 0 is never. A key that is pulled out
-	// after an output report no longer acts on it.
+	// SetFaults was called. 0 is never. A key that is pulled out after an output
+	// report no longer acts on it.
 	UnplugAfter int
 
 	// Filter, if not nil, sees every report on the cable, after the faults
 	// above, and returns the reports that arrive in its place: none if it is
-	// lost, two if it is doubled, others if it is garbled or delayed. A key
-	// that falls silent in the middle of a reply (quirk 7) is a Filter that
-	// returns nothing from some n on; n counts the reports of that direction,
-	// from 0, since the key was plugged in or SetFaults was called. The report
-	// belongs to the Filter. What it returns is cut to the report size; output
-	// reports are filled up with zeros, and input reports may be short or
-	// empty. Filter must not call methods of the USB or its connections.
+	// lost, two if it is doubled, others if it is garbled or delayed. A key that
+	// falls silent in the middle of a reply is a Filter that returns nothing
+	// from some n on; n counts the reports of that direction, from 0, since the
+	// key was plugged in or SetFaults was called. The report belongs to the
+	// Filter. What it returns is cut to the report size; output reports are
+	// filled up with zeros, and input reports may be short or empty. Filter must
+	// not call methods of the USB or its connections.
 	Filter func(d USBDirection, n int, report []byte) [][]byte
 }
 

@@ -242,6 +242,9 @@ func checkVerification(wish ctap2.UserVerification, info *ctap2.Info) error {
 	switch {
 	case wish != ctap2.Required:
 	case !verifies(info):
+		if set, can := info.Options[ctap2.OptionClientPIN]; can && !set {
+			return refuse(ErrConstraint, "%w: set a PIN first", ctap2.ErrNotSetUp)
+		}
 		return refuse(ErrConstraint, "%w", ctap2.ErrNotSetUp)
 	case info.ForcePINChange && !info.Options[ctap2.OptionUserVerification]:
 		return refuse(ErrConstraint, "%w", ctap2.ErrPINChangeRequired)

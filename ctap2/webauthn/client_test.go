@@ -223,6 +223,10 @@ func TestStaleInfo(t *testing.T) {
 	required := `{"authenticatorSelection": {"userVerification": "required"}}`
 	_, err := d.create(required)
 	refused(t, err, errConstraint, ctap2.ErrNotSetUp)
+	_, direct := other.Token(t.Context(), &ctap2.TokenRequest{Permissions: ctap2.PermissionMakeCredential, RPID: "example.com"})
+	if want := "webauthn: ConstraintError: " + direct.Error(); err.Error() != want || !strings.HasSuffix(want, ": set a PIN first") {
+		t.Errorf("%q, want %q", err, want)
+	}
 	if err := other.SetPIN(t.Context(), pin.FromString(testPIN)); err != nil {
 		t.Fatal(err)
 	}
@@ -234,6 +238,9 @@ func TestPINForManagement(t *testing.T) {
 	d := sit(t, virtual.Config{PIN: testPIN, BuiltInUV: virtual.UVNotConfigured, NoMCGAPermissionsWithClientPIN: true})
 	_, err := d.create(`{"authenticatorSelection": {"userVerification": "required"}}`)
 	refused(t, err, errConstraint, ctap2.ErrNotSetUp)
+	if strings.Contains(err.Error(), "PIN") {
+		t.Errorf("a PIN is set, and would not do: %v", err)
+	}
 	a := d.mustCreate(`{"authenticatorSelection": {"residentKey": "discouraged"}, "extensions": {"prf": {"eval": {"first": "AAAA"}}}}`)
 	if got := asJSON(t, a.results); got != `{"prf":{"enabled":true}}` {
 		t.Error(got)
@@ -305,6 +312,30 @@ func TestAbort(t *testing.T) {
 		_, err = d.Create(aborted, options)
 		refused(t, err, errAbort, reason)
 	})
+}
+
+// It is one too where a function of the caller's says that the context has ended,
+// and not why.
+func TestAbortInPrompt(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: testPIN})
+	ctx, abort := context.WithCancelCause(t.Context())
+	key, err := ctap2.Open(t.Context(), d.soft, ctap2.WithInteraction(ctap2.Interaction{
+		PIN: func(ctx context.Context, _ ctap2.PINRequest) (pin.Secret, error) {
+			abort(errors.New("closed the window"))
+			return pin.Secret{}, ctx.Err()
+		},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer key.Close()
+	d.Authenticators = []*ctap2.Authenticator{key}
+	options, err := webauthn.ParseCreationOptions(d.creation())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Create(ctx, options)
+	refused(t, err, errAbort, context.Canceled)
 }
 
 // What a site is told of the keys that are there is that they will not do.

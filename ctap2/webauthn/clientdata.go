@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/tapstone/fido/ctap2"
@@ -59,7 +60,8 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// ErrNotValid is what Expectation.Check wraps with the reason.
+// ErrNotValid is what Expectation.Check and AuthenticationResponse.Verify wrap
+// with the reason.
 var ErrNotValid = errors.New("webauthn: the response is not valid")
 
 // An Expectation is what a relying party looks at in a response besides its
@@ -72,19 +74,45 @@ type Expectation struct {
 	// if it had none: a sign-in may be for the AppID in place of the RPID. In a
 	// registration it is without effect.
 	AppID string
-	// Challenge is the one that was handed out. Nil: not looked at, which only a
-	// tool may do that was not told it.
+	// Challenge is the one that was handed out. Nil: Check does not look at it,
+	// which is for a tool that was not told it. A relying party that does not find
+	// its challenge has to refuse the response by itself, or any old one will do.
+	// AuthenticationResponse.Verify refuses an Expectation without a Challenge.
 	Challenge        Base64URL
 	UserVerification bool // the user must have been verified
+
+	// Origins are those that a response may come from, compared as they stand:
+	// "https://example.com" as browsers write it, without a slash, and with a port
+	// only if it is not the usual one. What an app gives as its origin, and related
+	// origins (WebAuthn §5.11), have to be listed here. Nil: any that a browser lets
+	// use the RP ID, which is https with the domain itself or one below it, on any
+	// port, and http too if the domain is localhost. A site that does not trust all
+	// that is served below its domain lists its own.
+	Origins []string
+	// CrossOrigin accepts a response that was made in a frame, in a page of another
+	// origin, which may trick a person into it. Browsers tell the page's origin if
+	// they can: TopOrigins are those that it may be, compared as they stand. Nil: any.
+	CrossOrigin bool
+	TopOrigins  []string
 }
 
 // Check returns the client data of a response if it and the authenticator data
-// are as expected, made at an origin that may use the RP ID, by a user who was
-// there; and an error that wraps ErrNotValid otherwise. For a registration, data
-// are the AuthData of what attestation.ParseObject returns.
+// are as expected, by a user who was there, and not of a credential that is
+// backed up and cannot be; and an error that wraps ErrNotValid otherwise. For a
+// registration, data are the AuthData of what attestation.ParseObject returns.
+//
+// What remains of a registration is the relying party's: that the algorithm is one
+// of PubKeyCredParams, that no account has the credential ID yet, and what it
+// wants of the attestation and of extensions.
 func (x *Expectation) Check(clientDataJSON []byte, data *ctap2.AuthenticatorData) (*ClientData, error) {
 	refused := func(format string, args ...any) (*ClientData, error) {
 		return nil, fmt.Errorf("%w: %s", ErrNotValid, fmt.Sprintf(format, args...))
+	}
+	if x == nil {
+		return refused("there is no Expectation")
+	}
+	if data == nil {
+		return refused("there are no authenticator data")
 	}
 	var client struct {
 		Type        string    `json:"type"`
@@ -102,18 +130,26 @@ func (x *Expectation) Check(clientDataJSON []byte, data *ctap2.AuthenticatorData
 	switch {
 	case client.Type != x.Type:
 		return refused("the type is %.64q, not %q", client.Type, x.Type)
-	case x.Challenge != nil && !bytes.Equal(client.Challenge, x.Challenge):
+	case x.Challenge != nil && (len(x.Challenge) == 0 || !bytes.Equal(client.Challenge, x.Challenge)):
 		return refused("the challenge is another")
 	case !ours:
 		return refused("it is for another site than %q", x.RPID)
-	case err != nil:
+	case x.Origins != nil && !slices.Contains(x.Origins, client.Origin):
+		return refused("it was made at %.64q, none of %q", client.Origin, x.Origins)
+	case x.Origins == nil && err != nil:
 		return refused("it was made at %.64q: %v", client.Origin, err)
-	case !made.mayClaim(x.RPID):
+	case x.Origins == nil && !made.mayClaim(x.RPID):
 		return refused("it was made at %.64q, which may not use %q", client.Origin, x.RPID)
+	case !x.CrossOrigin && (client.CrossOrigin || client.TopOrigin != ""):
+		return refused("it was made in a frame, in a page of another origin: topOrigin %.64q", client.TopOrigin)
+	case client.TopOrigin != "" && x.TopOrigins != nil && !slices.Contains(x.TopOrigins, client.TopOrigin):
+		return refused("it was made in a page of %.64q, none of %q", client.TopOrigin, x.TopOrigins)
 	case !data.Flags.Has(ctap2.FlagUserPresent):
 		return refused("the user was not there")
 	case x.UserVerification && !data.Flags.Has(ctap2.FlagUserVerified):
 		return refused("the user was not verified")
+	case data.Flags.Has(ctap2.FlagBackupState) && !data.Flags.Has(ctap2.FlagBackupEligible):
+		return refused("the credential is backed up, and not of a kind that can be")
 	}
 	return &ClientData{client.Type, client.Challenge, client.Origin, client.CrossOrigin, client.TopOrigin}, nil
 }

@@ -52,8 +52,8 @@ var registrationExtensions = []func(*registration) error{
 // ErrNotAllowed, which wraps ctap2.ErrOperationDenied. A program that wants to go
 // on offers to try again.
 //
-// A user.id that is not of 1 to 64 bytes, an empty challenge, and a value that an
-// option cannot have, are an ErrType, an RP ID that is not the Origin's an
+// Nil options, a user.id that is not of 1 to 64 bytes, an empty challenge, and a
+// value that an option cannot have, are an ErrType, an RP ID that is not the Origin's an
 // ErrSecurity. If the key holds one of ExcludeCredentials the error is
 // ErrInvalidState, after a touch. Without attestation, the statement is left out
 // of the response, unless it is one that the credential signed itself and that
@@ -63,6 +63,9 @@ var registrationExtensions = []func(*registration) error{
 // cannot be had, becomes another. A key that lists what a site insists on, and
 // then does not do it, has made a credential all the same: the error says which.
 func (c *Client) Create(ctx context.Context, options *CreationOptions) (*RegistrationResponse, error) {
+	if options == nil {
+		return nil, refuse(ErrType, "the options are nil")
+	}
 	if n := len(options.User.ID); n < 1 || n > 64 {
 		return nil, refuse(ErrType, "user.id of %d bytes, not 1 to 64", n)
 	}

@@ -354,6 +354,10 @@ func TestCreateRefusals(t *testing.T) {
 	d.Authenticators = nil
 	_, err = d.create()
 	refused(t, err, errNotAllowed)
+	_, err = d.Create(t.Context(), nil)
+	refused(t, err, errType)
+	_, err = d.Get(t.Context(), nil)
+	refused(t, err, errType)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("enough"))
 	_, err = d.Create(ctx, &webauthn.CreationOptions{User: webauthn.User{ID: []byte{1}}, Challenge: []byte{1}})

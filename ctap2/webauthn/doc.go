@@ -68,9 +68,11 @@
 //
 // Both responses can be read from JSON. A registration is looked at by
 // [Expectation.Check], and by package attestation, which verifies its signature; a
-// sign-in by [AuthenticationResponse.Verify], which does both. Their examples are
-// all that a relying party does with a response. Handing out each challenge once,
-// and keeping the accounts, is its own business.
+// sign-in by [AuthenticationResponse.Verify], which does both. Both say what they
+// leave to the relying party: what is in its own records, such as the accounts and
+// their credentials, and what it wants of extensions. So is handing out each
+// challenge once. The examples show where that belongs. Which origins are
+// acceptable is up to the site: see Origins of [Expectation].
 //
 // # What is not here
 //

@@ -93,7 +93,7 @@ func (c *ceremony) failure(err error) error {
 	switch {
 	case is(ctap2.ErrCredentialExcluded):
 		name = ErrInvalidState
-	case cause != nil && is(cause):
+	case cause != nil && is(cause, c.ctx.Err()):
 		if c.caller.Err() != nil {
 			name = ErrAbort
 		}

@@ -41,11 +41,15 @@ var authenticationExtensions = []func(*authentication) error{
 
 // Get signs in (WebAuthn §5.1.4). It asks the key that is suitable, or the one of
 // several that Select chooses, has ChooseAccount choose if the key knows several
-// accounts, and returns as Create does, also where nobody touches the key. A value
-// that an option cannot have is an ErrType. If the key knows no account the error
+// accounts, and returns as Create does, also where nobody touches the key. Nil
+// options, an empty challenge, and a value that an option cannot have, are an
+// ErrType. If the key knows no account the error
 // is ErrNotAllowed and wraps ctap2.ErrNoCredentials: after a touch, or at once
 // from a key that can know none, having no discoverable credentials.
 func (c *Client) Get(ctx context.Context, options *RequestOptions) (*AuthenticationResponse, error) {
+	if options == nil {
+		return nil, refuse(ErrType, "the options are nil")
+	}
 	ongoing, err := c.begin(ctx, TypeGet, options.RPID, options.Challenge, options.Timeout)
 	if err != nil {
 		return nil, err

@@ -28,6 +28,10 @@ const (
 
 const publicKeyType = "public-key"
 
+// emptyType stands for an empty type in JSON, which keys do not know: in Go, an
+// empty one is a public key.
+const emptyType = "(empty)"
+
 // Values that options of a kind can have.
 var (
 	requirements = []string{Required, Preferred, Discouraged}
@@ -80,18 +84,20 @@ type User struct {
 }
 
 // CredentialParameters name an algorithm (WebAuthn §5.3). Type is "public-key",
-// which an empty string means. Those of another type are left out in reading
-// JSON, unless there are none but such; Create refuses them with ErrNotSupported.
+// which an empty string means, but not in JSON, where it is another type. Those of
+// another type are left out in reading JSON, unless there are none but such; Create
+// refuses them with ErrNotSupported.
 type CredentialParameters struct {
 	Type      string         `json:"type"`
 	Algorithm cose.Algorithm `json:"alg"`
 }
 
 // A CredentialDescriptor names a credential (WebAuthn §5.8.3). Type is
-// "public-key", which an empty string means. Those of another type are left out
-// in reading JSON, but for AllowCredentials that has none but such, which is not
-// the same as an empty one. Get refuses them with ErrNotAllowed, Create with
-// ErrType. Transports are ignored: each key is asked.
+// "public-key", which an empty string means, but not in JSON, where it is another
+// type. Those of another type are left out in reading JSON, but for
+// AllowCredentials that has none but such, which is not the same as an empty one.
+// Get refuses them with ErrNotAllowed, Create with ErrType. Transports are ignored:
+// each key is asked.
 type CredentialDescriptor struct {
 	Type       string    `json:"type"`
 	ID         Base64URL `json:"id"`
@@ -196,10 +202,8 @@ func ParseCreationOptions(data []byte) (*CreationOptions, error) {
 	user.read("displayName", &options.User.DisplayName)
 	o.read("challenge", &options.Challenge)
 	for _, p := range o.objects("pubKeyCredParams") {
-		p.require("type")
+		parameters := CredentialParameters{Type: p.credentialType()}
 		p.require("alg")
-		var parameters CredentialParameters
-		p.read("type", &parameters.Type)
 		p.read("alg", (*int32)(&parameters.Algorithm))
 		options.PubKeyCredParams = append(options.PubKeyCredParams, parameters)
 	}
@@ -283,10 +287,8 @@ func readOptions(data []byte, failed *error) object {
 func (o object) descriptors(name string) []CredentialDescriptor {
 	var list []CredentialDescriptor
 	for _, e := range o.objects(name) {
-		e.require("type")
+		d := CredentialDescriptor{Type: e.credentialType()}
 		e.require("id")
-		var d CredentialDescriptor
-		e.read("type", &d.Type)
 		e.read("id", &d.ID)
 		e.read("transports", &d.Transports)
 		if len(d.ID) == 0 {
@@ -295,6 +297,14 @@ func (o object) descriptors(name string) []CredentialDescriptor {
 		list = append(list, d)
 	}
 	return list
+}
+
+// credentialType returns the type of an element of a list.
+func (o object) credentialType() string {
+	var kind string
+	o.require("type")
+	o.read("type", &kind)
+	return cmp.Or(kind, emptyType)
 }
 
 func (o object) extensions() (in ExtensionInputs) {

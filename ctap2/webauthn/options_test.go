@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -290,6 +291,33 @@ func TestUnknownInJSON(t *testing.T) {
 			t.Errorf("%s: %+v %v", list, got, err)
 		}
 	}
+}
+
+// An empty type in JSON is a type that keys do not know; only a Go program that
+// leaves it out means a public key.
+func TestEmptyTypeInJSON(t *testing.T) {
+	d := sit(t, virtual.Config{})
+	a := d.mustCreate()
+	_, err := d.create(`{"pubKeyCredParams": [{"type": "", "alg": -7}]}`)
+	refused(t, err, errNotSupported)
+	made, err := d.create(`{"pubKeyCredParams": [{"type": "", "alg": -7}, {"type": "public-key", "alg": -8}]}`)
+	if err != nil || made.PublicKeyAlgorithm != cose.EdDSA {
+		t.Errorf("%+v %v", made, err)
+	}
+	d.mustCreate(fmt.Sprintf(`{"excludeCredentials": [{"type": "", "id": %q}]}`, a.response.ID))
+	_, err = d.get(fmt.Sprintf(`{"allowCredentials": [{"type": "", "id": %q}]}`, a.response.ID))
+	refused(t, err, errNotAllowed)
+
+	// It is as unknown after a round trip.
+	options, err := webauthn.ParseCreationOptions(d.creation(`{"pubKeyCredParams": [{"type": "", "alg": -7}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if options, err = webauthn.ParseCreationOptions([]byte(asJSON(t, options))); err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Create(t.Context(), options)
+	refused(t, err, errNotSupported)
 }
 
 // Values that a program misspelt are refused, before a key is asked, and named.

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"log"
+	"slices"
 
+	"github.com/tapstone/fido/cose"
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/ctap2/attestation"
 	"github.com/tapstone/fido/ctap2/virtual"
@@ -20,7 +22,8 @@ func ExampleExpectation_Check() {
 	// What the relying party has handed out, and what came back. The challenge is
 	// of crypto/rand, 16 bytes at least, and good for one registration.
 	challenge := []byte("a challenge of the server")
-	fromBrowser := register(challenge)
+	algorithms := []webauthn.CredentialParameters{{Algorithm: cose.ES256}, {Algorithm: cose.RS256}}
+	fromBrowser := register(challenge, algorithms)
 
 	var response webauthn.RegistrationResponse
 	if err := json.Unmarshal(fromBrowser, &response); err != nil {
@@ -30,19 +33,26 @@ func ExampleExpectation_Check() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	expected := webauthn.Expectation{Type: webauthn.TypeCreate, RPID: "example.com", Challenge: challenge}
+	expected := webauthn.Expectation{
+		Type: webauthn.TypeCreate, RPID: "example.com", Origins: []string{"https://login.example.com"},
+		Challenge: challenge,
+	}
 	if _, err := expected.Check(response.ClientDataJSON, credential.AuthData); err != nil {
 		log.Fatal(err)
+	}
+	account := credential.AuthData
+	if !slices.ContainsFunc(algorithms, func(p webauthn.CredentialParameters) bool { return p.Algorithm == account.PublicKey.Algorithm }) {
+		log.Fatal("not an algorithm that was asked for")
 	}
 	hash := sha256.Sum256(response.ClientDataJSON)
 	statement, err := attestation.Verify(credential, hash[:])
 	if err != nil {
 		log.Fatal(err)
 	}
-	// Which keys it accepts, a relying party says with an attestation.Policy. With
-	// the account it keeps the CredentialID, the SignCount, and the PublicKey, which
-	// goes through MarshalCBOR and cose.ParseKey.
-	account := credential.AuthData
+	// Which keys it accepts, a relying party says with an attestation.Policy. A
+	// CredentialID that one of its accounts has already, it refuses. With the new
+	// account it keeps the CredentialID, the SignCount, FlagBackupEligible, and the
+	// PublicKey, which goes through MarshalCBOR and cose.ParseKey.
 	fmt.Println(account.PublicKey.Algorithm, "attestation:", statement.Type)
 	// Output: ES256 attestation: basic
 }
@@ -60,7 +70,10 @@ func ExampleAuthenticationResponse_Verify() {
 	if !bytes.Equal(response.ID, account.CredentialID) { // by which it has looked up the account
 		log.Fatal("no such account")
 	}
-	expected := webauthn.Expectation{RPID: "example.com", Challenge: challenge, UserVerification: true}
+	expected := webauthn.Expectation{
+		RPID: "example.com", Origins: []string{"https://login.example.com"},
+		Challenge: challenge, UserVerification: true,
+	}
 	client, data, err := response.Verify(&expected, account.PublicKey)
 	if err != nil {
 		log.Fatal(err)
@@ -68,20 +81,24 @@ func ExampleAuthenticationResponse_Verify() {
 	if data.SignCount <= account.SignCount && (data.SignCount != 0 || account.SignCount != 0) {
 		log.Fatal("there may be a copy of the key")
 	}
+	if (data.Flags ^ account.Flags).Has(ctap2.FlagBackupEligible) {
+		log.Fatal("not the kind of credential that was registered")
+	}
 	account.SignCount = data.SignCount // for the next time
 	fmt.Println("signed in at", client.Origin)
 	// Output: signed in at https://login.example.com
 }
 
 // register is the browser's side of a registration.
-func register(challenge []byte) (fromBrowser []byte) {
+func register(challenge []byte, algorithms []webauthn.CredentialParameters) (fromBrowser []byte) {
 	ctx := context.Background()
 	browser := openBrowser(ctx)
 	made, err := browser.Create(ctx, &webauthn.CreationOptions{
-		RP:          webauthn.RelyingParty{ID: "example.com", Name: "Example"},
-		User:        webauthn.User{ID: []byte("user 1"), Name: "ada@example.com"},
-		Challenge:   challenge,
-		Attestation: webauthn.AttestationDirect,
+		RP:               webauthn.RelyingParty{ID: "example.com", Name: "Example"},
+		User:             webauthn.User{ID: []byte("user 1"), Name: "ada@example.com"},
+		Challenge:        challenge,
+		PubKeyCredParams: algorithms,
+		Attestation:      webauthn.AttestationDirect,
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -45,16 +45,25 @@ type AuthenticationResponse struct {
 	ClientExtensionResults ExtensionOutputs
 }
 
-// Verify checks a sign-in as a relying party does (WebAuthn §7.2): that it is as
-// expected, whose Type is taken to be TypeGet, and that it was signed with the key
-// of the registration, publicKey, which the relying party has kept by the
+// Verify checks what a sign-in says and who has signed it (WebAuthn §7.2): that it
+// is as expected, whose Type is taken to be TypeGet, and that it was signed with
+// the key of the registration, publicKey, which the relying party has kept by the
 // credential's ID. An AppID is accepted only if the response says that it was used.
-// It returns what the client and the key say, or an error that wraps ErrNotValid.
+// It returns what the client and the key say, or an error that wraps ErrNotValid,
+// also where there is no Challenge to expect, or no publicKey.
 //
 // What is in the relying party's own records it compares itself: that r.ID is one
 // of AllowCredentials, if it had sent any, and that of the account that UserHandle
-// names; and the SignCount, which does not go back, but stays zero on many keys.
+// names; the SignCount, which does not go back, but stays zero on many keys; that
+// FlagBackupEligible is as it was at the registration; and what it wants of
+// extensions.
 func (r *AuthenticationResponse) Verify(expected *Expectation, publicKey *cose.Key) (*ClientData, *ctap2.AuthenticatorData, error) {
+	if expected == nil {
+		return nil, nil, fmt.Errorf("%w: there is no Expectation", ErrNotValid)
+	}
+	if len(expected.Challenge) == 0 {
+		return nil, nil, fmt.Errorf("%w: there is no Challenge to compare its own with", ErrNotValid)
+	}
 	x := *expected
 	x.Type = TypeGet
 	if used := r.ClientExtensionResults.AppID; used == nil || !*used {

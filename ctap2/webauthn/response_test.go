@@ -168,6 +168,7 @@ func TestExpectation(t *testing.T) {
 		"another type":      {func(x *webauthn.Expectation) { x.Type = webauthn.TypeGet }, "", false},
 		"another site":      {func(x *webauthn.Expectation) { x.RPID = "example.org" }, "", false},
 		"another challenge": {func(x *webauthn.Expectation) { x.Challenge = []byte{1} }, "", false},
+		"empty challenge":   {func(x *webauthn.Expectation) { x.Challenge = []byte{} }, `{"type":"webauthn.create","origin":"https://example.com"}`, false},
 		"not verified":      {func(x *webauthn.Expectation) { x.UserVerification = true }, "", false},
 		"not JSON":          {func(*webauthn.Expectation) {}, "{", false},
 		"elsewhere":         {func(x *webauthn.Expectation) { x.Challenge = nil }, `{"type":"webauthn.create","challenge":"AA","origin":"https://example.com.evil.test"}`, false},
@@ -205,6 +206,65 @@ func TestExpectation(t *testing.T) {
 	parsed.Flags &^= ctap2.FlagUserPresent
 	if _, err := good.Check(made.ClientDataJSON, parsed); !errors.Is(err, webauthn.ErrNotValid) {
 		t.Errorf("nobody was there: %v", err)
+	}
+}
+
+// Which origins a response may come from: what the RP ID's own rule lets in, or
+// the origins of a list, and pages of other sites only where that is expected.
+func TestExpectedOrigins(t *testing.T) {
+	data := &ctap2.AuthenticatorData{RPIDHash: sum("example.com"), Flags: ctap2.FlagUserPresent}
+	list := []string{"https://example.com", "android:apk-key-hash:AAAA", "https://example.org"}
+	tops := []string{"https://shop.test"}
+	for _, kind := range []string{webauthn.TypeCreate, webauthn.TypeGet} {
+		for _, tt := range []struct {
+			client string
+			x      webauthn.Expectation
+			want   bool
+		}{
+			{`"origin":"https://example.com"`, webauthn.Expectation{}, true},
+			{`"origin":"https://users.example.com:8443"`, webauthn.Expectation{}, true},
+			{`"origin":"https://example.org"`, webauthn.Expectation{}, false},
+			{`"origin":"android:apk-key-hash:AAAA"`, webauthn.Expectation{}, false},
+			{`"origin":"https://example.com"`, webauthn.Expectation{Origins: list}, true},
+			{`"origin":"https://example.org"`, webauthn.Expectation{Origins: list}, true},
+			{`"origin":"android:apk-key-hash:AAAA"`, webauthn.Expectation{Origins: list}, true},
+			{`"origin":"https://users.example.com"`, webauthn.Expectation{Origins: list}, false},
+			{`"origin":"https://example.com:8443"`, webauthn.Expectation{Origins: list}, false},
+			{`"origin":"http://example.com"`, webauthn.Expectation{Origins: list}, false},
+			{`"origin":"https://example.com"`, webauthn.Expectation{Origins: []string{}}, false},
+
+			{`"origin":"https://example.com","crossOrigin":false`, webauthn.Expectation{}, true},
+			{`"origin":"https://example.com","crossOrigin":true`, webauthn.Expectation{}, false},
+			{`"origin":"https://example.com","topOrigin":"https://shop.test"`, webauthn.Expectation{}, false},
+			{`"origin":"https://example.com","crossOrigin":true`, webauthn.Expectation{TopOrigins: tops}, false},
+			{`"origin":"https://example.com","crossOrigin":true`, webauthn.Expectation{CrossOrigin: true}, true},
+			{`"origin":"https://example.com"`, webauthn.Expectation{CrossOrigin: true, TopOrigins: tops}, true},
+			{`"origin":"https://example.com","crossOrigin":true`, webauthn.Expectation{CrossOrigin: true, TopOrigins: tops}, true},
+			{`"origin":"https://example.com","crossOrigin":true,"topOrigin":"https://any.test"`, webauthn.Expectation{CrossOrigin: true}, true},
+			{`"origin":"https://example.com","crossOrigin":true,"topOrigin":"https://shop.test"`, webauthn.Expectation{CrossOrigin: true, TopOrigins: tops}, true},
+			{`"origin":"https://example.com","crossOrigin":true,"topOrigin":"https://any.test"`, webauthn.Expectation{CrossOrigin: true, TopOrigins: tops}, false},
+			{`"origin":"https://example.org","crossOrigin":true`, webauthn.Expectation{CrossOrigin: true}, false},
+		} {
+			tt.x.Type, tt.x.RPID = kind, "example.com"
+			got, err := tt.x.Check([]byte(`{"type":"`+kind+`","challenge":"AA",`+tt.client+`}`), data)
+			if (err == nil) != tt.want || (got != nil) != tt.want || err != nil && !errors.Is(err, webauthn.ErrNotValid) {
+				t.Errorf("%s, %s, %+v: %v", kind, tt.client, tt.x, err)
+			}
+		}
+	}
+}
+
+// A credential that is backed up is one that can be.
+func TestExpectedBackup(t *testing.T) {
+	x := webauthn.Expectation{Type: webauthn.TypeGet, RPID: "example.com"}
+	client := []byte(`{"type":"webauthn.get","challenge":"AA","origin":"https://example.com"}`)
+	for flags, want := range map[ctap2.Flags]bool{
+		0: true, ctap2.FlagBackupEligible: true, ctap2.FlagBackupEligible | ctap2.FlagBackupState: true, ctap2.FlagBackupState: false,
+	} {
+		data := &ctap2.AuthenticatorData{RPIDHash: sum("example.com"), Flags: ctap2.FlagUserPresent | flags}
+		if _, err := x.Check(client, data); (err == nil) != want || err != nil && !errors.Is(err, webauthn.ErrNotValid) {
+			t.Errorf("%v: %v", flags, err)
+		}
 	}
 }
 
@@ -257,6 +317,23 @@ func TestVerifySignIn(t *testing.T) {
 	if _, _, err := response.Verify(&good, nil); !errors.Is(err, webauthn.ErrNotValid) {
 		t.Errorf("no key: %v", err)
 	}
+	// A relying party that does not find its challenge has none to compare.
+	for what, x := range map[string]*webauthn.Expectation{
+		"no Expectation":  nil,
+		"no Challenge":    {RPID: "example.com"},
+		"empty Challenge": {RPID: "example.com", Challenge: []byte{}},
+	} {
+		client, data, err := response.Verify(x, a.key)
+		if !errors.Is(err, webauthn.ErrNotValid) || client != nil || data != nil || !strings.Contains(err.Error(), "no "+what[strings.LastIndex(what, " ")+1:]) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := (*webauthn.Expectation)(nil).Check(response.ClientDataJSON, data); !errors.Is(err, webauthn.ErrNotValid) {
+		t.Errorf("Check without an Expectation: %v", err)
+	}
+	if _, err := (&webauthn.Expectation{Type: webauthn.TypeGet, RPID: "example.com"}).Check(response.ClientDataJSON, nil); !errors.Is(err, webauthn.ErrNotValid) {
+		t.Errorf("Check without authenticator data: %v", err)
+	}
 }
 
 // A sign-in with a credential that was made with the U2F API is valid if it says
@@ -271,7 +348,7 @@ func TestVerifyAppID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := webauthn.Expectation{RPID: "example.com", AppID: appID}
+	x := webauthn.Expectation{RPID: "example.com", AppID: appID, Challenge: decode(t, d.challenge)}
 	if _, _, err := response.Verify(&x, old.PublicKey); err != nil {
 		t.Error(err)
 	}

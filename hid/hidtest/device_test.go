@@ -162,7 +162,7 @@ func TestOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if dev.Capabilities() != hid.CapabilityCBOR|hid.CapabilityNMSG || dev.Channel() != 0x11 {
-		t.Errorf("capabilities %x, channel %x", dev.Capabilities(), dev.Channel())
+		t.Errorf("capabilities %v, channel %x", dev.Capabilities(), dev.Channel())
 	}
 	_, err = hid.New(t.Context(), hidtest.New(nil, hidtest.WithReportSizes(7, 64)))
 	if !errors.Is(err, hid.ErrDeviceGone) || !strings.Contains(err.Error(), "too short") {
