@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 )
 
 // A Client calls Microsoft Graph. Its methods are safe for several goroutines
@@ -25,10 +26,13 @@ import (
 // is made again: not before Retry-After, or else after growing pauses, and within
 // Patience.
 type Client struct {
-	// Token returns an access token for Graph, without "Bearer ". It is called
-	// for each attempt, and keeps the token itself as long as it is good. The
-	// permission is UserAuthenticationMethod.ReadWrite.All, or the narrower
-	// UserAuthMethod-Passkey.ReadWrite.All.
+	// Token returns an access token for Graph, without "Bearer " and what else
+	// may be around it: letters, digits and "-._~+/=" (RFC 6750 §2.1). Others
+	// are refused with ErrToken. It is called for each attempt, and keeps the
+	// token itself as long as it is good. The permission is
+	// UserAuthenticationMethod.ReadWrite.All, or the narrower
+	// UserAuthMethod-Passkey.ReadWrite.All, which the application that the token
+	// is for must have been granted.
 	Token func(ctx context.Context) (string, error)
 	// BaseURL is Graph's, with its version: "https://graph.microsoft.com/beta",
 	// or that of a national cloud. What is not https is refused with
@@ -179,12 +183,14 @@ func (c *Client) attempt(ctx context.Context, r *call) (*answer, *Error) {
 	limited, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %v: %w", timeout, context.DeadlineExceeded))
 	defer cancel()
 	token, err := c.Token(limited)
-	if err == nil && token == "" {
-		err = errors.New("none")
+	if err != nil {
+		err = fmt.Errorf("access token: %w", err)
+	} else {
+		err = checkToken(token)
 	}
 	if err != nil {
 		failed.final = true
-		return fail(fmt.Errorf("access token: %w", err))
+		return fail(err)
 	}
 	if ctx.Err() != nil {
 		return fail(nil)
@@ -242,6 +248,27 @@ func (c *Client) attempt(ctx context.Context, r *call) (*answer, *Error) {
 		return fail(err)
 	}
 	return a, nil
+}
+
+// checkToken refuses what is no access token (RFC 6750 §2.1), without telling
+// what it is.
+func checkToken(token string) error {
+	const others = "-._~+/="
+	for _, r := range token {
+		switch {
+		case 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune(others, r):
+		case unicode.IsSpace(r):
+			return fmt.Errorf("%w: there is a space or a line break in it", ErrToken)
+		case r == '{' || r == '"':
+			return fmt.Errorf("%w: it looks like JSON", ErrToken)
+		default:
+			return fmt.Errorf("%w: there is a character in it that tokens do not have", ErrToken)
+		}
+	}
+	if token == "" {
+		return fmt.Errorf("%w: it is empty", ErrToken)
+	}
+	return nil
 }
 
 func (c *Client) http() *http.Client {

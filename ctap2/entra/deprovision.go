@@ -29,6 +29,9 @@ type Deprovisioning struct {
 // What Entra does not know, and has forgotten before, say, is ErrNotRegistered,
 // unless the key is at hand and holds it.
 func (c *Client) Deprovision(ctx context.Context, d *Deprovisioning) Result {
+	if d == nil {
+		return Result{Err: invalid("no Deprovisioning")}
+	}
 	r := Result{Assignment: Assignment{User: d.User}, CredentialID: d.CredentialID}
 	r.State, r.Err = c.forget(ctx, d)
 	if r.State != CredentialMade || d.Key == nil {

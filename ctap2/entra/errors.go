@@ -15,6 +15,9 @@ var (
 	// ErrInvalidRequest: the caller's request cannot be sent as it is; the text
 	// says why. Nothing was sent.
 	ErrInvalidRequest = errors.New("entra: invalid request")
+	// ErrToken: what Token returned is no access token: it is empty, or holds
+	// what no token does, as the JSON around one does. Nothing was sent.
+	ErrToken = errors.New("entra: not an access token")
 	// ErrMalformed: an answer of Graph is not what it ought to be; the text says
 	// where.
 	ErrMalformed = errors.New("entra: malformed answer")

@@ -52,7 +52,7 @@ func Example() {
 	graph := microsoftGraph()
 	defer graph.Close()
 	client := &entra.Client{
-		Token:   func(context.Context) (string, error) { return "an access token", nil },
+		Token:   func(context.Context) (string, error) { return "access.token", nil },
 		BaseURL: graph.URL, // a program leaves it empty, or names beta
 	}
 	results := client.Provision(context.Background(), &entra.Provisioning{
@@ -116,7 +116,7 @@ func ExampleRenameAccount() {
 	defer key.Close()
 	graph := microsoftGraph()
 	defer graph.Close()
-	client := &entra.Client{Token: func(context.Context) (string, error) { return "an access token", nil }, BaseURL: graph.URL}
+	client := &entra.Client{Token: func(context.Context) (string, error) { return "access.token", nil }, BaseURL: graph.URL}
 	options, err := client.CreationOptions(ctx, "ada@contoso.com")
 	if err != nil {
 		fmt.Println(err)

@@ -151,6 +151,9 @@ func (c *Client) find(ctx context.Context, p *patience, user string, credentialI
 // another one. If it cannot be found out what became of it, the error wraps
 // ErrUncertain; the credential must not be thrown away then.
 func (c *Client) Register(ctx context.Context, user string, registration *Registration) (*Method, error) {
+	if registration == nil || registration.Response == nil {
+		return nil, invalid("no Registration, or one without Response")
+	}
 	if err := checkDisplayName(registration.DisplayName); err != nil {
 		return nil, err
 	}

@@ -369,6 +369,22 @@ func TestDelete(t *testing.T) {
 	}
 }
 
+// What is not there is refused, before anything is sent.
+func TestNothing(t *testing.T) {
+	client := new(entra.Client)
+	for _, r := range []*entra.Registration{nil, {DisplayName: "blue key"}} {
+		if _, err := client.Register(t.Context(), ada, r); !errors.Is(err, entra.ErrInvalidRequest) {
+			t.Errorf("Register: %v", err)
+		}
+	}
+	if r := client.Deprovision(t.Context(), nil); !errors.Is(r.Err, entra.ErrInvalidRequest) || r.State != entra.NotStarted {
+		t.Errorf("Deprovision: %v", r)
+	}
+	if _, err := entra.RenameAccount(t.Context(), nil, nil); !errors.Is(err, entra.ErrInvalidRequest) {
+		t.Errorf("RenameAccount: %v", err)
+	}
+}
+
 // A request that never left is not uncertain.
 func TestNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -89,7 +89,8 @@ func (r Result) String() string {
 type Provisioning struct {
 	Assignments []Assignment
 	// Key opens the key for a user, after asking for it to be plugged in. It can
-	// prepare it too: set a PIN, say.
+	// prepare it too: set a PIN, say. It must not be nil, and not return nil
+	// without an error.
 	Key func(ctx context.Context, a Assignment) (*ctap2.Authenticator, error)
 	// Done is called with each key that Key returned and what became of it. It
 	// can do what comes last, such as demand that the PIN be changed. Then it
@@ -123,11 +124,21 @@ const margin = time.Minute
 // somebody goes to look for a key. Then it is key by key: Key, Accept, a touch,
 // the Policy, Register, Done. Options that are too old by then are fetched anew,
 // once.
+//
+// Without a Key, all fail with ErrInvalidRequest, and nobody is asked for
+// anything. A nil Provisioning has no Assignments.
 func (c *Client) Provision(ctx context.Context, p *Provisioning) []Result {
+	if p == nil {
+		return nil
+	}
 	rounds := make([]*round, len(p.Assignments))
 	for i, a := range p.Assignments {
 		r := &round{client: c, p: p, result: Result{Assignment: a}}
 		rounds[i] = r
+		if p.Key == nil {
+			r.fail(invalid("Provisioning without Key"))
+			continue
+		}
 		if err := checkDisplayName(a.DisplayName); err != nil {
 			r.fail(err)
 			continue
@@ -191,11 +202,10 @@ func (r *round) run(ctx context.Context) {
 		r.fail(fmt.Errorf("entra: %w", context.Cause(ctx)))
 		return
 	}
-	if r.p.Key == nil {
-		r.fail(invalid("Provisioning without Key"))
-		return
-	}
 	key, err := r.p.Key(ctx, r.result.Assignment)
+	if err == nil && key == nil {
+		err = invalid("Provisioning.Key returned neither a key nor an error")
+	}
 	if err != nil {
 		r.fail(err)
 		return

@@ -406,13 +406,23 @@ func TestProvisionNames(t *testing.T) {
 	})
 }
 
-// Without a Key nothing is made.
+// Without a Key nothing is asked for, and without a key nothing is made.
 func TestProvisionNoKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGraph(t, ada)
 		p := &entra.Provisioning{Assignments: []entra.Assignment{{User: ada, DisplayName: "key"}}}
+		if r := g.api().Provision(t.Context(), p)[0]; r.State != entra.NotStarted || !errors.Is(r.Err, entra.ErrInvalidRequest) || g.made("creationOptions") != 0 {
+			t.Errorf("%v", r)
+		}
+		p.Key = func(context.Context, entra.Assignment) (*ctap2.Authenticator, error) { return nil, nil }
+		p.Done = func(context.Context, *ctap2.Authenticator, *entra.Result) {
+			t.Error("Done with a key that is not there")
+		}
 		if r := g.api().Provision(t.Context(), p)[0]; r.State != entra.OptionsFetched || !errors.Is(r.Err, entra.ErrInvalidRequest) {
 			t.Errorf("%v", r)
+		}
+		if results := g.api().Provision(t.Context(), nil); len(results) != 0 {
+			t.Errorf("%v", results)
 		}
 	})
 }

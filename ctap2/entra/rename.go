@@ -42,6 +42,8 @@ type Renaming struct {
 // something is wrong afterwards, the Renaming comes along with the error.
 func RenameAccount(ctx context.Context, key *ctap2.Authenticator, r *RenameRequest) (*Renaming, error) {
 	switch {
+	case r == nil:
+		return nil, invalid("no RenameRequest")
 	case r.RPID == "":
 		return nil, invalid("no RPID")
 	case r.Name == "" && r.DisplayName == "":
@@ -84,7 +86,10 @@ func (r *RenameRequest) find(ctx context.Context, key *ctap2.Authenticator) (*ct
 	}
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("%w: it has %d others for %s", ErrNotOnKey, len(stored), r.RPID)
+		if len(stored) == 0 {
+			return nil, fmt.Errorf("%w: it has none for %s", ErrNotOnKey, r.RPID)
+		}
+		return nil, fmt.Errorf("%w: it has others for %s, none that fits", ErrNotOnKey, r.RPID)
 	case 1:
 		return found[0], nil
 	}

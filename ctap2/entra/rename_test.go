@@ -115,12 +115,13 @@ func TestRenameAccountRefused(t *testing.T) {
 		config  virtual.Config
 		request entra.RenameRequest
 		is      error
+		text    string
 	}{
 		"no RP ID":         {request: entra.RenameRequest{OldName: ada, Name: "g"}, is: entra.ErrInvalidRequest},
 		"no name":          {request: entra.RenameRequest{RPID: rpID, OldName: ada}, is: entra.ErrInvalidRequest},
 		"several accounts": {request: entra.RenameRequest{RPID: rpID, Name: "g"}, is: entra.ErrInvalidRequest},
-		"no such account":  {request: entra.RenameRequest{RPID: rpID, OldName: "eve", Name: "g"}, is: entra.ErrNotOnKey},
-		"another site":     {request: entra.RenameRequest{RPID: "login.example", Name: "g"}, is: entra.ErrNotOnKey},
+		"no such account":  {request: entra.RenameRequest{RPID: rpID, OldName: "eve", Name: "g"}, is: entra.ErrNotOnKey, text: "it has others for login.microsoft.com"},
+		"another site":     {request: entra.RenameRequest{RPID: "login.example", Name: "g"}, is: entra.ErrNotOnKey, text: "it has none for login.example"},
 		"no management":    {config: virtual.Config{NoCredentialManagement: true}, request: entra.RenameRequest{RPID: rpID, OldName: ada, Name: "g"}, is: ctap2.ErrUnsupported},
 		"the preview":      {config: virtual.Config{Level: virtual.CTAP21PRE}, request: entra.RenameRequest{RPID: rpID, OldName: ada, Name: "g"}, is: ctap2.ErrUnsupported},
 	} {
@@ -129,7 +130,7 @@ func TestRenameAccountRefused(t *testing.T) {
 			account(t, key, "bob@contoso.com", ctap2.UVOptional)
 			credential := account(t, key, ada, ctap2.UVOptional)
 			renaming, err := entra.RenameAccount(t.Context(), key, &test.request)
-			if !errors.Is(err, test.is) || renaming != nil {
+			if !errors.Is(err, test.is) || renaming != nil || !strings.Contains(err.Error(), test.text) {
 				t.Errorf("%+v, %v", renaming, err)
 			}
 			if user := signIn(t, key, credential); user.Name != ada {

@@ -60,6 +60,9 @@ func (p *program) blobCommand() *cobra.Command {
   fidoctl blob get ada@example.com --out note.txt`,
 		Args: named,
 		RunE: p.withKey(func(ctx context.Context, key *session, args []string) (result, error) {
+			if err := p.notPlayed("blobs"); err != nil {
+				return nil, err
+			}
 			file, err := newOutFile(out)
 			if err != nil {
 				return nil, err
@@ -150,6 +153,9 @@ func (p *program) cleanBlobs(ctx context.Context, key *session, _ []string) (res
 // blobs finds out whose the blobs on the key are, under a token for more such
 // commands, which the caller wipes.
 func (s *session) blobs(ctx context.Context) (found *blobsResult, token *ctap2.Token, err error) {
+	if err := s.p.notPlayed("blobs"); err != nil {
+		return nil, nil, err
+	}
 	array, err := s.LargeBlobArray(ctx)
 	if err != nil {
 		return nil, nil, err

@@ -7,9 +7,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/ctap2/entra"
@@ -208,6 +212,73 @@ func TestOutFile(t *testing.T) {
 	}
 }
 
+// No output goes where the software key is, by whatever name.
+func TestOutFileIsKey(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, testPIN)
+	folder := filepath.Dir(key)
+	if err := os.WriteFile(key+".new", nil, 0o600); err != nil { // as a killed process leaves it
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{key, key + ".lock", key + ".new", filepath.Join(folder, "..", filepath.Base(folder), "key.json")}
+	unmade := filepath.Join(folder, "unmade.json")
+	if runtime.GOOS != "windows" {
+		hard, soft, dangling := filepath.Join(folder, "hard"), filepath.Join(folder, "soft"), filepath.Join(folder, "dangling")
+		if err := errors.Join(os.Link(key, hard), os.Symlink("key.json", soft), os.Symlink("unmade.json", dangling)); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, hard, soft)
+		scriptFails(t, unmade, usage, "register", "example.com", "ada", "--out", dangling)
+		scriptFails(t, dangling, usage, "trace", "--record", unmade)
+		for _, file := range []string{key, key + ".lock"} {
+			scriptFails(t, soft, usage, "trace", "--record", file)
+		}
+	}
+	scriptFails(t, unmade, usage, "trace", "--record", unmade)
+	if _, err := os.Stat(unmade); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+	for _, name := range names {
+		for _, args := range [][]string{
+			{"register", "example.com", "ada", "--out", name}, {"signin", "example.com", "--out", name}, {"blob", "get", "ada", "--out", name},
+			{"trace", "--record", name, "info"}, {"trace", "--output", name, "info"}, {"conformance", "--report", "a.json", "--report", name},
+			{"entra", "provision", "users.csv", "--random-pins", name},
+		} {
+			if e := scriptFails(t, key, usage, args...); !strings.Contains(e.What, "is a file of the software key") {
+				t.Errorf("%v: %+v", args, e)
+			}
+		}
+		scriptFails(t, "", usage, "trace", "--record", name, "info", "--virtual", key) // which is known only then
+		scriptFails(t, "", usage, "trace", "--output", name, "--virtual", key, "info")
+	}
+	if after, err := os.ReadFile(key); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the key is another one now: %v", err)
+	}
+	script(t, key, new(triesResult), "pin", "tries")
+}
+
+// Each flag that names a file is known as one to be read or to be written.
+func TestOutFlags(t *testing.T) {
+	inputs := []string{"metadata", "options", "play", "resume", "roots", "token-file", "virtual"}
+	p := &program{out: &printer{}, err: &printer{}}
+	var found []string
+	everyCommand(p.command(), func(c *cobra.Command) {
+		for _, flag := range regexp.MustCompile(`--([a-z-]+) file `).FindAllStringSubmatch(c.Flags().FlagUsages()+c.PersistentFlags().FlagUsages(), -1) {
+			if !slices.Contains(inputs, flag[1]) {
+				found = append(found, flag[1])
+			}
+		}
+	})
+	slices.Sort(found)
+	if found = slices.Compact(found); !slices.Equal(found, outFlags) {
+		t.Errorf("%v, not %v", found, outFlags)
+	}
+}
+
 func TestBlobIsReplaced(t *testing.T) {
 	t.Parallel()
 	key := newKey(t, testPIN)
@@ -306,7 +377,9 @@ func TestQuit(t *testing.T) {
 	s.sees("PIN (8 tries left): ")
 	s.types("\x1c")
 	s.sees("Interrupted.")
-	s.ends(interrupted.exit)
+	if all := s.ends(interrupted.exit); strings.Contains(all, "told to stop") { // no key was waiting
+		t.Errorf("%q", all)
+	}
 }
 
 // Somebody who presses Enter and leaves the key where it is gets no second user

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -23,14 +24,32 @@ that --tell names are allowed to see the length.`,
 		Args: arguments,
 		RunE: p.withKey(func(ctx context.Context, key *session, args []string) (result, error) {
 			n, err := strconv.Atoi(args[0])
-			if err != nil || n < 1 {
-				return nil, usagef("LENGTH must be a number of 1 or more, not %q", args[0])
+			if err != nil || n < 1 || n > longestPIN {
+				return nil, usagef("LENGTH must be a number of 1 to %d, not %q", longestPIN, args[0])
 			}
-			if info := key.Info(); n > info.MinPINLength && info.Options[ctap2.OptionClientPIN] {
+			info := key.Info()
+			switch {
+			case !info.Options[ctap2.OptionSetMinPINLength]: // which the library says
+			case n < info.MinPINLength:
+				return nil, fmt.Errorf("%w: the minimum is %d already, and can only grow until a reset", errMinimum, info.MinPINLength)
+			case len(sites) > info.MaxRPIDsForSetMinPINLength && info.MaxRPIDsForSetMinPINLength > 0: // not all keys say it
+				return nil, fmt.Errorf("%w: the key lets at most %s see the length, not %d", errSites, count(info.MaxRPIDsForSetMinPINLength, "site", "sites"), len(sites))
+			}
+			if n > info.MinPINLength && info.Options[ctap2.OptionClientPIN] {
 				p.err.printf("If the current PIN is shorter, it must be changed before it can be used again.\n")
 			}
 			return p.setUpForGood(ctx, fmt.Sprintf("New PINs must have at least %d characters", n), func() error {
-				return key.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{NewMinPINLength: n, MinPINLengthRPIDs: sites})
+				err := key.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{NewMinPINLength: n, MinPINLengthRPIDs: sites})
+				var refusal *ctap2.Error
+				switch {
+				case !errors.As(err, &refusal) || refusal.Command != authenticatorConfig: // but on the way there
+				// What these mean elsewhere is about a PIN, and about credentials.
+				case errors.Is(err, ctap2.ErrPINPolicyViolation):
+					err = fmt.Errorf("%w: %w: the key does not accept this minimum", err, errMinimum)
+				case errors.Is(err, ctap2.ErrKeyStoreFull):
+					err = fmt.Errorf("%w: %w: the key has no room for as many sites", err, errSites)
+				}
+				return err
 			})
 		}),
 	}
@@ -94,6 +113,9 @@ that --tell names are allowed to see the length.`,
 			}),
 		})
 }
+
+// authenticatorConfig is a command's number (§6.11).
+const authenticatorConfig = 0x0D
 
 // alwaysUV toggles it if it is not as wanted.
 func alwaysUV(ctx context.Context, key *session, args []string) (result, error) {

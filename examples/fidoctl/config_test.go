@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"strings"
 	"testing"
 
 	"github.com/tapstone/fido/ctap2"
@@ -55,13 +57,59 @@ func TestConfigScript(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 	scriptFails(t, key, notSetUp, "config", "always-uv", "off")
+	if e := scriptFails(t, key, notSetUp, "config", "min-pin-length", "7", "--yes"); e.What != "The PIN must be changed first." {
+		t.Errorf("%+v", e)
+	}
 	scriptFails(t, key, usage, "config", "long-touch")
 	scriptFails(t, key, usage, "config", "always-uv", "perhaps")
 	scriptFails(t, key, usage, "config", "min-pin-length", "long", "--yes")
 	key = newKey(t, testPIN)
 	script(t, key, &d, "config", "min-pin-length", "6")
-	scriptFails(t, key, refused, "config", "min-pin-length", "5", "--yes")
-	scriptFails(t, key, usage, "config", "min-pin-length", "64", "--yes")
-	scriptFails(t, key+".old", unsupported, "--virtual-profile", "ctap2.0", "config", "always-uv", "on")
+	if e := scriptFails(t, key, refused, "config", "min-pin-length", "5"); e.What != "The minimum is 6 already, and can only grow until a reset." {
+		t.Errorf("%+v", e)
+	}
+	if e := scriptFails(t, key, usage, "config", "min-pin-length", "64"); e.What != `LENGTH must be a number of 1 to 63, not "64".` {
+		t.Errorf("%+v", e)
+	}
+	sites := strings.TrimSuffix(strings.Repeat("example.com,", 9), ",")
+	if e := scriptFails(t, key, full, "config", "min-pin-length", "7", "--tell", sites); !strings.Contains(e.What, "at most 8 sites") {
+		t.Errorf("%+v", e)
+	}
+	script(t, key, &i, "info")
+	if i.MinPINLength != 6 {
+		t.Errorf("%+v", i)
+	}
+	e := scriptFails(t, key+".old", unsupported, "--virtual-profile", "ctap2.0", "config", "always-uv", "on")
+	if e.What != "This key cannot be told to verify its user always." {
+		t.Errorf("%+v", e)
+	}
 	scriptFails(t, newKey(t, ""), notSetUp, "config", "force-pin-change")
+}
+
+// unwilling answers authenticatorConfig with a status.
+type unwilling struct {
+	ctap2.Transport
+	status ctap2.Status
+}
+
+func (u unwilling) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
+	if message[0] == authenticatorConfig {
+		return []byte{byte(u.status)}, nil
+	}
+	return u.Transport.Exchange(ctx, message, status)
+}
+
+// What a key answers to a minimum is not about a PIN, or about credentials that
+// could be deleted.
+func TestMinPINLengthRefused(t *testing.T) {
+	for status, want := range map[ctap2.Status]string{
+		ctap2.ErrPINPolicyViolation: "The key does not accept this minimum.",
+		ctap2.ErrKeyStoreFull:       "The key has no room for as many sites.",
+	} {
+		p, said := inProcess(newKey(t, ""), func(_ int, t ctap2.Transport) ctap2.Transport { return unwilling{t, status} })
+		p.run(t.Context(), []string{"config", "min-pin-length", "6", "--tell", "example.com"})
+		if !strings.HasPrefix(said.String(), want) || strings.Contains(said.String(), "redentials") {
+			t.Errorf("%v: %s", status, said)
+		}
+	}
 }

@@ -262,7 +262,7 @@ func TestConformanceResume(t *testing.T) {
 	s.sees("of 2] " + waits)
 	s.sees("waiting for ")
 	s.types(ctrlC)
-	s.sees("To resume: fidoctl conformance --resume " + file)
+	s.sees("To resume: fidoctl --virtual " + key + " --yes --max-wait -1s conformance --destructive --cases '^(" + waits + "|" + other + ")$' --quick --report " + file + " --resume " + file + "\r\n")
 	s.sees("Interrupted.")
 	s.ends(interrupted.exit)
 	first := readReport(t, file)
@@ -490,5 +490,18 @@ func TestConformanceNumbers(t *testing.T) {
 	r = pipe(t, key, "", "--yes", "conformance", "--destructive", "--cases", "^rst-", "--max-wait", "0")
 	if r.code != 0 || strings.Contains(r.err, "--destructive") || !strings.Contains(r.err, "need a longer --max-wait, and will be skipped.") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// What resumes a run is what began it, but for an older report.
+func TestResuming(t *testing.T) {
+	for line, want := range map[string]string{
+		"conformance --report new.json":                                  "fidoctl conformance --report new.json --resume new.json",
+		"--device /dev/hidraw3 conformance --resume old.json --quick":    "fidoctl --device /dev/hidraw3 conformance --quick --resume new.json",
+		"conformance --resume=old.json --destructive --report it's.html": `fidoctl conformance --destructive --report 'it'\''s.html' --resume new.json`,
+	} {
+		if got := resuming(strings.Fields(line), "new.json"); got != want {
+			t.Errorf("%s: %s", line, got)
+		}
 	}
 }

@@ -99,7 +99,7 @@ func (r provisionedResult) text(w *printer) {
 			w.printf("  %s\n", warning)
 		}
 		if k.Error != nil {
-			w.printf("  %s %s\n", k.Error.What, k.Error.Next)
+			w.printf("  %s\n", strings.TrimSpace(k.Error.What+" "+k.Error.Next))
 			w.in(faint, "  (%s)\n", k.Error.Detail)
 		}
 	}
@@ -128,6 +128,9 @@ func (r entraMethodsResult) text(w *printer) {
 // entraSite is the relying party that Microsoft's accounts on a key are for.
 const entraSite = "login.microsoft.com"
 
+// getToken is one way to get an access token for Graph.
+const getToken = "az account get-access-token --resource-type ms-graph --query accessToken --output tsv"
+
 // graphFlags say how to reach Microsoft Graph.
 type graphFlags struct {
 	tokenFile, url string
@@ -142,7 +145,7 @@ func (g *graphFlags) add(c *cobra.Command) *cobra.Command {
 
 func (g *graphFlags) client() (*entra.Client, error) {
 	if g.tokenFile == "" {
-		return nil, usagef("--token-file is missing; 'az account get-access-token --resource-type ms-graph' is one way to get a token")
+		return nil, usagef("--token-file is missing; '%s > token' writes one", getToken)
 	}
 	return &entra.Client{
 		BaseURL: g.url, ChallengeTimeout: g.challenge,
@@ -151,7 +154,11 @@ func (g *graphFlags) client() (*entra.Client, error) {
 			if err != nil {
 				return "", fmt.Errorf("%w: %w", errFile, err)
 			}
-			return strings.TrimSpace(string(data)), nil
+			token := strings.TrimSpace(string(data))
+			if token == "" {
+				return "", usagef("the token file is empty; '%s > token' writes one", getToken)
+			}
+			return token, nil
 		},
 	}, nil
 }
@@ -228,7 +235,9 @@ key it is.
 A random PIN is written to its file before it is set. If the key fails then, "fidoctl
 pin check" shows whether the PIN is set; if it is not, delete its line.
 
-The access token needs the permission UserAuthenticationMethod.ReadWrite.All.`,
+The access token needs the permission UserAuthenticationMethod.ReadWrite.All. The
+Azure CLI's own for a person may lack it; that of an application which an
+administrator has granted it to has it (az login --service-principal).`,
 		Example: `  fidoctl entra provision users.csv --token-file token
   fidoctl entra provision users.csv --token-file token --random-pins pins.csv --force-pin-change`,
 		Args: arguments,
@@ -272,14 +281,14 @@ func (p *program) provision(ctx context.Context, h *handout, file string) (resul
 	}
 	for i, row := range rows {
 		if len(row) < 2 || len(row) > 3 {
-			return nil, usagef("%s: line %d has %s, and must have a user, a name for the key and, optionally, which key", file, i+1, count(len(row), "field", "fields"))
+			return nil, usagef("line %d of %s has %s, and must have a user, a name for the key and, optionally, which key", i+1, file, count(len(row), "field", "fields"))
 		}
 		if p.yes && len(rows) > 1 && deviceIn(row) == "" {
-			return nil, usagef("%s: line %d does not say which key it is, as it must with --yes", file, i+1)
+			return nil, usagef("line %d of %s does not say which key it is, as it must with --yes", i+1, file)
 		}
 	}
 	if len(rows) == 0 {
-		return nil, usagef("%s has no users", file)
+		return nil, usagef("there are no users in %s", file)
 	}
 	if h.metadata != "" {
 		data, err := p.readFile(h.metadata)

@@ -41,6 +41,9 @@ func (g *graph) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"challenge": "c2FsdA", "pubKeyCredParams": [{"type": "public-key", "alg": -7}], "excludeCredentials": [],
 			"authenticatorSelection": {"requireResidentKey": true, "userVerification": "required"}, "attestation": "direct",
 			"extensions": {"hmacCreateSecret": true, "credentialProtectionPolicy": "userVerificationOptional"}}}`, base64.RawURLEncoding.EncodeToString([]byte("OF:"+user)), user)
+	case r.Method == "POST" && user == "refused@contoso.com":
+		w.WriteHeader(400)
+		fmt.Fprint(w, `{"error": {"code": "badRequest", "message": "no attestation"}}`)
 	case r.Method == "POST":
 		var body struct {
 			DisplayName         string
@@ -197,5 +200,24 @@ func TestEntraScript(t *testing.T) {
 		{notValid, append([]string{"entra", "provision", users, "--metadata", users}, graph...)},
 	} {
 		scriptFails(t, key, c.want, c.args...)
+	}
+	// What to do about the token is said so that it can be done.
+	for content, want := range map[string]string{
+		"\n":                             "The token file is empty",
+		`{"accessToken":"secret-token"}`: "--query accessToken --output tsv",
+	} {
+		e := scriptFails(t, "", usage, append(append([]string{"entra", "keys", "ada@contoso.com"}, graph...), "--token-file", open(t, content).Name())...)
+		if !strings.Contains(e.What+e.Next, want) || strings.Contains(e.Detail, "secret-token") {
+			t.Errorf("%q: %+v", content, e)
+		}
+	}
+	if e := scriptFails(t, "", usage, "entra", "keys", "ada@contoso.com"); !strings.Contains(e.What, "--query accessToken --output tsv") {
+		t.Errorf("%+v", e)
+	}
+	// What Graph has against a registration.
+	r = pipe(t, key, testPIN+"\n", append([]string{"--json", "--yes", "--pin-stdin", "entra", "provision", open(t, "refused@contoso.com,blue key,1\n").Name()}, graph...)...)
+	decode(t, r.out, &p)
+	if r.code != refused.exit || p.Results[0].Error.Means != "No attestation." {
+		t.Errorf("%+v", r)
 	}
 }

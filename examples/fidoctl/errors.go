@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -48,7 +51,7 @@ var (
 	connection    = kind{13, "connection", "the key was unplugged or does not answer"}
 	notValid      = kind{14, "not-valid", "what the key or a file says is malformed, or its signature is wrong"}
 	notConformant = kind{15, "nonconformant", "the key breaks the specification (compare: in more cases than before)"}
-	interrupted   = kind{130, "interrupted", "Ctrl-C, or no for an answer"}
+	interrupted   = kind{130, "interrupted", "Ctrl-C, or no for an answer; watch ends with 0"}
 )
 
 var kinds = []kind{failure, usage, noKey, noAccess, verification, locked, notSetUp, noTouch, notFound, unsupported,
@@ -56,12 +59,18 @@ var kinds = []kind{failure, usage, noKey, noAccess, verification, locked, notSet
 
 // Errors of fidoctl's own.
 var (
-	errUsage    = errors.New("usage")
-	errDeclined = errors.New("declined")
-	errFile     = errors.New("a file could not be used")
-	errVirtual  = errors.New("the software key could not be used")
-	errNoFolder = errors.New("there is no such folder")
-	errPINIsSet = errors.New("the key has a PIN already")
+	errUsage     = errors.New("usage")
+	errDeclined  = errors.New("declined")
+	errFile      = errors.New("a file could not be used")
+	errVirtual   = errors.New("the software key could not be used")
+	errRecording = errors.New("the file is not a recording")
+	errNoFolder  = errors.New("there is no such folder")
+	errPINIsSet  = errors.New("the key has a PIN already")
+	errRoots     = errors.New("there are no certificates in the file")
+
+	errEnterprise = errors.New("enterprise attestation is not enabled")
+	errMinimum    = errors.New("not that minimum")
+	errSites      = errors.New("too many sites")
 
 	errNoCredential        = errors.New("no such credential")
 	errSeveralCredentials  = errors.New("several such credentials")
@@ -119,6 +128,16 @@ var explanations = []explained{
 	tell(refused, "This key is another user's: it was used earlier in this run.",
 		"", "Attach the next key. For scripts, the third field of each line says which key it is.",
 		errUsedBefore),
+	tell(notSetUp, "Enterprise attestation is not enabled.",
+		"", "To enable it: fidoctl config enterprise-attestation.",
+		errEnterprise),
+	tell(refused, "", "", "",
+		errMinimum),
+	tell(full, "", "", "Name fewer with --tell: they replace those that were named before.",
+		errSites),
+	tell(notValid, "There are no certificates in the file.",
+		"", "Give one in PEM, with lines of -----BEGIN CERTIFICATE-----.",
+		errRoots),
 
 	// Conformance.
 	tell(notValid, "This is not a report of a conformance run, or it is of a later version.",
@@ -149,6 +168,9 @@ var explanations = []explained{
 		"The answer was lost.",
 		"fidoctl entra keys shows whether it has.",
 		entra.ErrUncertain),
+	tell(usage, "What --token-file names holds no access token, or more than that.",
+		"", "'"+getToken+" > token' writes one.",
+		entra.ErrToken),
 	tell(usage, "Entra cannot be asked for that.", "", "",
 		entra.ErrInvalidRequest),
 	tell(notValid, "Graph's answer makes no sense.",
@@ -166,10 +188,15 @@ var explanations = []explained{
 		"It may not be such a file, or --virtual-profile may contradict it.",
 		"Give the --virtual-profile that the file was made with, or another file with --virtual.",
 		errVirtual),
+	tell(notValid, "This is not a recording, or it is of a later version.",
+		"", "Give a file that fidoctl trace --record wrote.",
+		errRecording),
 	tell(failure, "A file cannot be used.", "", "",
 		errFile),
 
 	// The end of a wait.
+	tell(interrupted, "Interrupted.", "", "",
+		errUnanswered),
 	tell(interrupted, "Interrupted.",
 		"The key was told to stop waiting.",
 		"",
@@ -298,8 +325,8 @@ var explanations = []explained{
 		"It has no FIDO application, or does not offer it to this reader.",
 		"Use its USB port, if it has one, or another card.",
 		nfc.ErrNotFIDO),
-	tell(unsupported, "This key, or this build of fidoctl, cannot do that.",
-		"", "fidoctl info shows what the key can do. A build without cgo cannot reach USB keys on macOS, Windows and FreeBSD.",
+	tell(unsupported, cannotDo,
+		"", "fidoctl info shows what the key can do.",
 		ctap2.ErrInvalidCommand, ctap2.ErrInvalidSubcommand, ctap2.ErrUnsupportedOption, ctap2.ErrUnsupportedExtension,
 		nfc.ErrInsNotSupported, nfc.ErrClaNotSupported, ctap2.ErrU2FInsNotSupported, ctap2.ErrU2FClaNotSupported,
 		hid.ErrInvalidCmd, ctap2.ErrUnsupported, webauthn.ErrNotSupported),
@@ -459,9 +486,14 @@ func explain(err error) explanation {
 		case 0:
 			e = explanation{connection, "Microsoft Graph cannot be reached.", "There was no answer.", "Check that this machine is on the network, and that --graph is right."}
 		case http.StatusUnauthorized, http.StatusForbidden:
-			e = explanation{noAccess, "Microsoft Graph does not accept the access token for this.", "", "Get a new one, with the permission UserAuthenticationMethod.ReadWrite.All."}
+			e = explanation{noAccess, "Microsoft Graph does not accept the access token for this.", "", "Get a new one, with the permission UserAuthenticationMethod.ReadWrite.All: fidoctl help entra provision says whose has it."}
 		case http.StatusNotFound:
 			e = explanation{notFound, "Entra does not know this user.", "", "Give the user principal name or the object ID."}
+		case http.StatusRequestTimeout, http.StatusTooManyRequests:
+		default:
+			if graph.Status >= 400 && graph.Status < 500 {
+				e = explanation{refused, "Microsoft Graph refused the request.", sentence(cmp.Or(graph.Message, graph.Code)), ""}
+			}
 		}
 	}
 	var reset *ctap2.ResetError
@@ -497,12 +529,21 @@ func look(err error) (e explanation, known bool) {
 	return explanation{failure, sentence(err.Error()), "", ""}, false
 }
 
-// sentence makes one of an error's text.
+// sentence makes one of an error's text. A name at its beginning, which is not of
+// letters alone, stays as it is: that of a file, say.
 func sentence(s string) string {
 	if s == "" {
 		return ""
 	}
-	return strings.ToUpper(s[:1]) + strings.TrimSuffix(s[1:], ".") + "."
+	s = strings.TrimSuffix(s, ".") + "."
+	first, _, _ := strings.Cut(s, " ")
+	for _, r := range strings.TrimRight(first, ".,:;") {
+		if !unicode.IsLetter(r) && r != '-' && r != '\'' {
+			return s
+		}
+	}
+	r, n := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(r)) + s[n:]
 }
 
 // finish says what went wrong, and returns the exit status.
@@ -524,11 +565,69 @@ func (p *program) finish(cmd *cobra.Command, err error) int {
 	if errors.Is(err, errUsage) {
 		r.Error.Next = "For help: " + cmd.CommandPath() + " --help"
 	}
+	if r.Error.What == cannotDo {
+		p.nameInability(cmd, &r.Error)
+	}
 	if p.json {
 		p.show(r)
 	}
 	r.text(p.err)
 	return r.Error.Exit
+}
+
+// cannotDo is what is said of a key that cannot do something, until the command
+// tells what that is.
+const cannotDo = "This key cannot do that."
+
+// abilities say, for each command that not all keys can carry out, what those
+// cannot do.
+var abilities = map[string]string{
+	"pin set":    "have a PIN",
+	"pin change": "have a PIN",
+	"pin check":  "have a PIN",
+	"pin tries":  "have a PIN",
+
+	"fingerprint add":    "read fingerprints",
+	"fingerprint list":   "read fingerprints",
+	"fingerprint rename": "read fingerprints",
+	"fingerprint remove": "read fingerprints",
+
+	"credentials list":   "list its credentials",
+	"credentials show":   "list its credentials",
+	"credentials rename": "rename its credentials",
+	"credentials delete": "delete its credentials",
+	"entra rename":       "rename its credentials",
+
+	"blob list":   "list its blobs",
+	"blob get":    "read blobs",
+	"blob put":    "keep blobs",
+	"blob delete": "delete blobs",
+	"blob clean":  "clean up its blobs",
+
+	"config always-uv":              "be told to verify its user always",
+	"config min-pin-length":         "be told to require longer PINs",
+	"config force-pin-change":       "be told to require a new PIN",
+	"config pin-complexity":         "be told to refuse simple PINs",
+	"config enterprise-attestation": "be told to identify itself to sites",
+	"config long-touch":             "be told to require a long touch for a reset",
+
+	"secret": "derive secrets",
+}
+
+// nameInability says what the key cannot do; or that it is not the key's fault,
+// if this build has no way to any.
+func (p *program) nameInability(cmd *cobra.Command, t *errorText) {
+	if p.virtual == "" && p.playing == nil {
+		if _, err := keys.List(context.Background()); errors.Is(err, hid.ErrUnsupported) {
+			t.Kind, t.Exit = noAccess.name, noAccess.exit
+			t.What = "This build of fidoctl cannot reach keys."
+			t.Next = "Use one with cgo, which USB keys take on macOS, Windows and FreeBSD; or --virtual FILE, for a software key."
+			return
+		}
+	}
+	if what := abilities[strings.TrimPrefix(cmd.CommandPath(), "fidoctl ")]; what != "" {
+		t.What = "This key cannot " + what + "."
+	}
 }
 
 // errorTextOf returns what there is to say of an error.

@@ -142,6 +142,7 @@ var exported = map[string]map[string]error{
 		"ErrMalformed":      entra.ErrMalformed,
 		"ErrNotOnKey":       entra.ErrNotOnKey,
 		"ErrNotRegistered":  entra.ErrNotRegistered,
+		"ErrToken":          entra.ErrToken,
 		"ErrUncertain":      entra.ErrUncertain,
 	},
 	"ctap2/keys": {
@@ -231,7 +232,7 @@ func TestEveryErrorIsExplained(t *testing.T) {
 			}
 		}
 	}
-	for _, err := range []error{errDeclined, errFile, errVirtual, errPINIsSet} {
+	for _, err := range []error{errDeclined, errFile, errVirtual, errPINIsSet, errRoots, errEnterprise} {
 		if e := explain(fmt.Errorf("somewhere: %w", err)); strings.HasPrefix(e.What, "Somewhere") {
 			t.Errorf("%v has no text", err)
 		}
@@ -311,6 +312,18 @@ func TestExplain(t *testing.T) {
 	if e.What != "Something new." || e.exit != failure.exit {
 		t.Errorf("%+v", e)
 	}
+	for text, want := range map[string]string{
+		"U5.csv: line 2":           "U5.csv: line 2.",
+		"u5.csv has no users":      "u5.csv has no users.",
+		"/tmp/u: no such file":     "/tmp/u: no such file.",
+		"--token-file is missing.": "--token-file is missing.",
+		"ångström, with an accent": "Ångström, with an accent.",
+		"":                         "",
+	} {
+		if got := sentence(text); got != want {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
 	for retries, want := range map[int]string{1: "1 try is left.", 3: "3 tries are left."} {
 		wrong := fmt.Errorf("%w", errors.Join(&ctap2.PINError{Retries: retries}, ctap2.ErrPINInvalid))
 		if e := explain(wrong); e.Means != want || e.exit != verification.exit {
@@ -329,6 +342,54 @@ func TestExplain(t *testing.T) {
 	over := errors.Join(&ctap2.ResetError{Transports: []string{"usb"}}, ctap2.ErrOperationDenied)
 	if e := explain(over); e.Means != "It can only be reset over usb." {
 		t.Errorf("%+v", e)
+	}
+}
+
+// What Graph does not want is refused; what it could not do may work another time.
+func TestExplainGraph(t *testing.T) {
+	for status, want := range map[int]kind{
+		400: refused, 409: refused, 412: refused, 422: refused,
+		401: noAccess, 403: noAccess, 404: notFound,
+		408: connection, 429: connection, 500: connection, 503: connection, 302: connection, 0: connection,
+	} {
+		e := explain(fmt.Errorf("somewhere: %w", &entra.Error{Call: "register", Status: status, Code: "badRequest", Message: "attestation is missing"}))
+		if e.exit != want.exit {
+			t.Errorf("%d: %+v", status, e)
+		}
+		if want == refused && (e.Means != "Attestation is missing." || strings.Contains(e.Next, "again")) {
+			t.Errorf("%d: %+v", status, e)
+		}
+	}
+	if e := explain(&entra.Error{Status: 400, Code: "badRequest"}); e.Means != "BadRequest." {
+		t.Errorf("%+v", e)
+	}
+}
+
+// Keys that are not able to do something are told by that, not by how fidoctl was
+// built.
+func TestInability(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, "") + ".old"
+	for _, c := range []struct {
+		want    string
+		profile string
+		args    []string
+	}{
+		{"This key cannot list its credentials.", "ctap2.0", []string{"credentials", "list"}},
+		{"This key cannot have a PIN.", "u2f", []string{"pin", "set"}},
+		{"This key cannot read fingerprints.", "ctap2.0", []string{"fingerprint", "list"}},
+		{"This key cannot be told to require longer PINs.", "ctap2.0", []string{"config", "min-pin-length", "6", "--yes"}},
+	} {
+		e := scriptFails(t, key+c.profile, unsupported, append([]string{"--virtual-profile", c.profile}, c.args...)...)
+		if e.What != c.want || strings.Contains(e.Next, "cgo") {
+			t.Errorf("%v: %+v", c.args, e)
+		}
+	}
+	p := &program{out: newPrinter(os.Stdout), err: newPrinter(os.Stderr)}
+	for name := range abilities {
+		if cmd, rest, err := p.command().Find(strings.Fields(name)); err != nil || len(rest) > 0 || !cmd.Runnable() {
+			t.Errorf("there is no fidoctl %s", name)
+		}
 	}
 }
 

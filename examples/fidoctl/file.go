@@ -6,7 +6,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
+
+	"github.com/spf13/cobra"
 )
 
 // readFile reads a file that the person has named; - is standard input, unless
@@ -38,7 +41,76 @@ func (p *program) readFile(name string) ([]byte, error) {
 // write. A nil one is none.
 type outFile struct {
 	*os.File
-	made bool // by newOutFile
+	made  bool // by newOutFile, and nothing was written
+	begun bool // to be written
+}
+
+// outFlags are the flags that name such files.
+var outFlags = []string{"out", "output", "random-pins", "record", "report"}
+
+// checkOutFiles refuses to write over the software key, or over what lies beside
+// it: the lock, and the file that becomes the key's when it is compacted. It is
+// called before any of them is opened, and by the command trace twice, since the
+// command that it runs may be the one that names the key.
+func (p *program) checkOutFiles(cmd *cobra.Command) error {
+	for _, flag := range outFlags {
+		f := cmd.Flags().Lookup(flag)
+		if f == nil || !f.Changed {
+			continue
+		}
+		names := []string{f.Value.String()}
+		if several, ok := f.Value.(interface{ GetSlice() []string }); ok {
+			names = several.GetSlice()
+		}
+		for _, name := range names {
+			p.outFiles = append(p.outFiles, [2]string{flag, name})
+		}
+	}
+	if p.virtual == "" {
+		return nil
+	}
+	for _, out := range p.outFiles {
+		for _, key := range []string{p.virtual, landing(p.virtual)} {
+			for _, end := range []string{"", ".lock", ".new"} {
+				if sameFile(out[1], key+end) {
+					return fmt.Errorf("--%s %s is a file of the software key, which would be lost: give another one", out[0], out[1])
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// sameFile reports whether two names are of one file, or would be once it is made.
+func sameFile(one, other string) bool {
+	a, err := os.Stat(one)
+	b, failed := os.Stat(other)
+	if err == nil && failed == nil {
+		return os.SameFile(a, b)
+	}
+	return landing(one) == landing(other)
+}
+
+// landing is where a file is made that is opened by this name: links may point
+// to one that does not exist yet.
+func landing(name string) string {
+	for range 40 { // as many as Linux follows
+		target, err := os.Readlink(name)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(name), target)
+		}
+		name = target
+	}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(name)); err == nil {
+		name = filepath.Join(dir, filepath.Base(name))
+	}
+	if absolute, err := filepath.Abs(name); err == nil {
+		name = absolute
+	}
+	return name
 }
 
 // newOutFile opens a file, or makes one. What is there already becomes the
@@ -72,16 +144,23 @@ func (o *outFile) empty() error {
 	return nil
 }
 
+// Write implements io.Writer. What was in the file goes when it is first called.
+func (o *outFile) Write(b []byte) (int, error) {
+	if !o.begun {
+		if err := o.empty(); err != nil {
+			return 0, err
+		}
+		o.begun, o.made = true, false // and it stays
+	}
+	return o.File.Write(b)
+}
+
 // fill writes the file and closes it.
 func (o *outFile) fill(data []byte) error {
 	if o == nil {
 		return nil
 	}
-	err := o.empty()
-	if err == nil {
-		_, err = o.Write(data)
-	}
-	o.made = false // and stays
+	_, err := o.Write(data)
 	if err = errors.Join(err, o.Close()); err != nil {
 		return fmt.Errorf("%w: %w", errFile, err)
 	}
@@ -89,24 +168,13 @@ func (o *outFile) fill(data []byte) error {
 }
 
 // drop closes a file that was not filled. One that was made for nothing goes.
-func (o *outFile) drop() {
+func (o *outFile) drop() error {
 	if o == nil {
-		return
+		return nil
 	}
-	o.Close()
+	err := o.Close()
 	if o.made {
 		os.Remove(o.Name())
 	}
-}
-
-// create makes a file that is written bit by bit, or takes out what is in it.
-func create(name string) (*os.File, error) {
-	o, err := newOutFile(name)
-	if err != nil {
-		return nil, err
-	}
-	if err := o.empty(); err != nil {
-		return nil, errors.Join(err, o.Close())
-	}
-	return o.File, nil
+	return err
 }

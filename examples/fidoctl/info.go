@@ -127,7 +127,15 @@ var optionTexts = map[string][2]string{
 
 func (r infoResult) text(w *printer) {
 	w.in(bold, "%s\n", r.Name)
+	heading := ""
+	begin := func() { // a section, if there is anything to say in it
+		if heading != "" {
+			w.in(bold, "%s\n", heading)
+		}
+		heading = ""
+	}
 	row := func(what, format string, args ...any) {
+		begin()
 		w.printf("  %-22s "+format+"\n", append([]any{what}, args...)...)
 	}
 	words := func(what string, words []string) {
@@ -136,7 +144,9 @@ func (r infoResult) text(w *printer) {
 		}
 	}
 	row("model (AAGUID)", "%s", r.AAGUID)
-	row("firmware", "%d", r.FirmwareVersion)
+	if r.FirmwareVersion > 0 {
+		row("firmware", "%d", r.FirmwareVersion)
+	}
 	words("speaks", r.Versions)
 	words("transports", r.Transports)
 	words("algorithms", r.Algorithms)
@@ -146,8 +156,10 @@ func (r infoResult) text(w *printer) {
 		row("certified", "%s, level %d", name, r.Certifications[name])
 	}
 
-	w.in(bold, "PIN and fingerprints\n")
-	row("PINs have", "%d to %d characters", r.MinPINLength, r.MaxPINLength)
+	heading = "PIN and fingerprints"
+	if _, ok := r.Options[ctap2.OptionClientPIN]; ok {
+		row("PINs have", "%d to %d characters", r.MinPINLength, r.MaxPINLength)
+	}
 	if r.PINComplexityPolicy != nil && *r.PINComplexityPolicy {
 		row("", "and must not be too simple")
 	}
@@ -170,7 +182,7 @@ func (r infoResult) text(w *printer) {
 		row("since the PIN", "%s by finger", count(*r.UVCountSinceLastPINEntry, "verification", "verifications"))
 	}
 
-	w.in(bold, "Room\n")
+	heading = "Room"
 	if r.RemainingDiscoverableCredentials != nil {
 		row("for credentials", "%d more", *r.RemainingDiscoverableCredentials)
 	}
@@ -180,7 +192,9 @@ func (r infoResult) text(w *printer) {
 	if r.MaxCredBlobLength > 0 {
 		row("in a credential", "%d bytes (credBlob)", r.MaxCredBlobLength)
 	}
-	row("messages have", "up to %d bytes", r.MaxMsgSize)
+	if r.MaxMsgSize > 0 {
+		row("messages have", "up to %d bytes", r.MaxMsgSize)
+	}
 	row("lists have", "up to %s", count(r.MaxCredentialCountInList, "credential", "credentials"))
 	if r.MaxCredentialIDLength > 0 {
 		row("credential IDs have", "up to %d bytes", r.MaxCredentialIDLength)
@@ -189,7 +203,7 @@ func (r infoResult) text(w *printer) {
 		row("the PIN's length", "can be shown to %s", count(r.MaxRPIDsForSetMinPINLength, "site", "sites"))
 	}
 
-	w.in(bold, "Reset\n")
+	heading = "Reset"
 	touch, over := "a touch", ""
 	if r.LongTouchForReset {
 		touch = "a touch of five seconds"
@@ -197,18 +211,21 @@ func (r infoResult) text(w *printer) {
 	if len(r.TransportsForReset) > 0 {
 		over = ", over " + list(r.TransportsForReset) + " only"
 	}
-	row("needs", "%s%s", touch, over)
+	if !slices.Equal(r.Versions, []string{"U2F_V2"}) { // which has no reset
+		row("needs", "%s%s", touch, over)
+	}
 
-	w.in(bold, "Options\n")
+	heading = "Options"
 	for _, name := range slices.Sorted(maps.Keys(r.Options)) {
 		text, value := optionTexts[name][0], "yes"
 		if !r.Options[name] {
 			text, value = optionTexts[name][1], "no"
 		}
+		begin()
 		w.printf("  %-30s %-4s %s\n", name, value, text)
 	}
 
-	w.in(bold, "Other\n")
+	heading = "Other"
 	if len(r.AuthenticatorConfigCommands) > 0 {
 		row("config commands", "%s", list(numbers(r.AuthenticatorConfigCommands)))
 	}

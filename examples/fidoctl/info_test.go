@@ -1,8 +1,10 @@
 package main
 
 import (
+	"path/filepath"
 	"reflect"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/tapstone/fido/ctap2"
@@ -30,6 +32,21 @@ func TestInfo(t *testing.T) {
 		if i.AAGUID != profile.Config().AAGUID || len(i.Versions) == 0 {
 			t.Errorf("%v: %+v", profile, i)
 		}
+	}
+}
+
+// Of a key that only speaks U2F there is less to tell.
+func TestInfoU2F(t *testing.T) {
+	t.Parallel()
+	r := pipe(t, filepath.Join(t.TempDir(), "key.json"), "", "--virtual-profile", "u2f", "info")
+	_, told, _ := strings.Cut(r.out, "speaks") // behind the AAGUID
+	for _, absent := range []string{" 0", "PIN", "messages", "Reset", "Other"} {
+		if r.code != 0 || strings.Contains(told, absent) {
+			t.Errorf("%q in %+v", absent, r)
+		}
+	}
+	if strings.Contains(r.out, "firmware") || !strings.Contains(r.out, "\nRoom\n  lists have ") {
+		t.Errorf("%+v", r)
 	}
 }
 

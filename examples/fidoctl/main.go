@@ -28,8 +28,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -53,6 +56,7 @@ type program struct {
 	in       *os.File
 	out, err *printer
 
+	args     []string // the command line
 	device   string
 	virtual  string
 	profile  string
@@ -67,6 +71,8 @@ type program struct {
 	wrap      func(ctap2.Transport) ctap2.Transport // set by the command trace
 	playing   ctap2.Transport                       // likewise
 	recording bool                                  // likewise: with --record or --play
+	begin     func() error                          // likewise: opens its files, before the command begins
+	outFiles  [][2]string                           // that are to be written: the flags, and the names
 	enrolling *enrollment                           // of a fingerprint, while that lasts
 	optional  string                                // what to say when a PIN is asked for that may be left empty
 	handsOut  bool                                  // entra provision: keys get their first PIN
@@ -81,7 +87,9 @@ type program struct {
 
 // run carries out a command line and returns the exit status.
 func (p *program) run(ctx context.Context, args []string) int {
+	p.args = args
 	root := p.command()
+	strict(root)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !p.started {
@@ -93,6 +101,7 @@ func (p *program) run(ctx context.Context, args []string) int {
 // command returns the whole tree of commands. Its flags have the values that
 // they have already as their defaults: the command trace builds a second tree.
 func (p *program) command() *cobra.Command {
+	var version bool
 	root := &cobra.Command{
 		Use:   "fidoctl",
 		Short: "Manage FIDO2 security keys",
@@ -108,9 +117,17 @@ credentials, settings. Without a key, --virtual FILE uses a software key.`,
 			if err := checkAlternatives(cmd); err != nil {
 				return err
 			}
+			if err := p.checkOutFiles(cmd); err != nil {
+				return err
+			}
 			p.started = true
 			if err := p.takePINs(cmd); err != nil {
 				return err
+			}
+			if p.begin != nil {
+				if err := p.begin(); err != nil {
+					return err
+				}
 			}
 			if p.timeout > 0 {
 				ctx, cancel := context.WithTimeout(cmd.Context(), p.timeout)
@@ -120,7 +137,13 @@ credentials, settings. Without a key, --virtual FILE uses a software key.`,
 			return nil
 		},
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if info, ok := debug.ReadBuildInfo(); ok && version {
+				p.show(versionOf(info))
+				return nil
+			}
+			return cmd.Help()
+		},
 	}
 	root.SetOut(p.out)
 	root.SetErr(p.err)
@@ -128,6 +151,7 @@ credentials, settings. Without a key, --virtual FILE uses a software key.`,
 	root.SetHelpCommandGroupID("program")
 	root.SetCompletionCommandGroupID("program")
 
+	root.Flags().BoolVar(&version, "version", false, "show which fidoctl this is")
 	flags := root.PersistentFlags()
 	flags.Var(single{&p.device, "device"}, "device", "use the key with this `name`: path, serial number or reader")
 	flags.Var(single{&p.virtual, "virtual"}, "virtual", "use the software key in this `file`, which is created if it is missing")
@@ -159,6 +183,26 @@ credentials, settings. Without a key, --virtual FILE uses a software key.`,
 	return root
 }
 
+// strict has cobra's own commands fail where they would show the general help,
+// and exit with 0.
+func strict(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Args = func(_ *cobra.Command, args []string) error {
+				if topic, rest, err := root.Find(args); topic == nil || err != nil || len(rest) > 0 {
+					return fmt.Errorf("unknown help topic %q", strings.Join(args, " "))
+				}
+				return nil
+			}
+		case "completion":
+			c.RunE = needsSubcommand
+		}
+	}
+}
+
 // complete says what the values of a flag can be.
 func complete(cmd *cobra.Command, flag string, values func(context.Context) []string) {
 	err := cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -177,11 +221,13 @@ func always(words []string) func(context.Context) []string {
 // group returns a command that only has others.
 func group(use, short, example string, commands ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Example: example, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usagef("%s needs a subcommand", cmd.CommandPath())
-		}}
+		RunE: needsSubcommand}
 	c.AddCommand(commands...)
 	return c
+}
+
+func needsSubcommand(cmd *cobra.Command, _ []string) error {
+	return usagef("%s needs a subcommand", cmd.CommandPath())
 }
 
 // withKey makes a command's function of one that needs an open key, and shows

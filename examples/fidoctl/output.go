@@ -109,7 +109,8 @@ func (r errorResult) text(w *printer) {
 			w.printf("  %s\n", line)
 		}
 	}
-	if said := strings.TrimSuffix(e.What, "."); e.Exit != interrupted.exit && !strings.Contains(e.Detail, said[min(1, len(said)):]) {
+	// The detail may be what was said already, but not where a reason follows it.
+	if said := strings.TrimSuffix(e.What, "."); e.Exit != interrupted.exit && !strings.HasSuffix(strings.TrimSuffix(e.Detail, "."), said[min(1, len(said)):]) {
 		w.in(faint, "  (%s)\n", e.Detail)
 	}
 }
@@ -158,6 +159,7 @@ var outputs = []struct {
 	{compareResult{}, []string{"conformance compare"}},
 	{eventResult{}, []string{"watch"}},
 	{rulesResult{}, []string{"udev-rules"}},
+	{versionResult{}, []string{"--version"}},
 	{done{}, []string{"pin set", "pin change", "pin check", "fingerprint rename", "fingerprint remove", "credentials rename", "blob get --out", "blob put",
 		"blob delete", "blob clean", "config always-uv", "config min-pin-length", "config force-pin-change", "config pin-complexity",
 		"config enterprise-attestation", "config long-touch", "reset", "entra rename"}},

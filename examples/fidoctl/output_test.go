@@ -47,6 +47,18 @@ func TestHelp(t *testing.T) {
 	golden(t, "help.txt", pipe(t, "", "", "help").out)
 }
 
+// What there is no help for is an error, and so is a shell that is not known.
+func TestNoSuchHelp(t *testing.T) {
+	for _, args := range [][]string{{"help", "frob"}, {"help", "pin", "frob"}, {"help", "info", "x"}, {"completion"}, {"completion", "foo"}} {
+		scriptFails(t, "", usage, args...)
+	}
+	for _, args := range [][]string{{"help", "pin", "set"}, {"help", "help"}, {"help", "completion", "bash"}} {
+		if r := pipe(t, "", "", args...); r.code != 0 || !strings.Contains(r.out, "Usage:\n  fidoctl "+strings.Join(args[1:], " ")) {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+}
+
 func TestCompletion(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		if r := pipe(t, "", "", "completion", shell); r.code != 0 || len(r.out) < 1000 {

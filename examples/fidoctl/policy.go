@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -57,13 +58,20 @@ func (p *program) policyCommand() *cobra.Command {
 		Short: "Check the key's model and who vouches for it",
 		Long: `Policy has the key attest what it is, and says whether that meets the rules of the
 flags. The key has to be touched, and stores nothing. The exit status is 12 if the
-key does not pass.`,
+key does not pass. A software key (--virtual) is its own manufacturer's, who is
+trusted unless --roots says whom to trust.`,
 		Example: `  fidoctl policy
   fidoctl policy --allow a46047dc-c37c-4f85-b5fa-4745fd9c5b4b
   fidoctl policy --required --roots maker.pem
   fidoctl policy --metadata blob.jwt --level L1`,
 		Args: arguments,
 		RunE: p.withKey(func(ctx context.Context, key *session, _ []string) (result, error) {
+			if level != "" && blob == "" {
+				return nil, usagef("--level needs --metadata, which says the level of each model")
+			}
+			if enabled, known := key.Info().Options[ctap2.OptionEnterpriseAttestation]; enterprise && known && !enabled {
+				return nil, errEnterprise
+			}
 			policy := attestation.Policy{Required: required}
 			var err error
 			if policy.Allow, err = aaguids(allow); err != nil {
@@ -91,7 +99,7 @@ key does not pass.`,
 				}
 				policy.Roots = x509.NewCertPool()
 				if !policy.Roots.AppendCertsFromPEM(pem) {
-					return nil, fmt.Errorf("%w: %s: no certificates in PEM", errFile, roots)
+					return nil, fmt.Errorf("%w: %s", errRoots, roots)
 				}
 			} else if key.virtual != nil && key.virtual.AttestationRoot() != nil {
 				policy.Roots = x509.NewCertPool() // its own maker
@@ -107,7 +115,7 @@ key does not pass.`,
 	flags.StringVar(&roots, "roots", "", "a `file` with certificates of manufacturers, in PEM")
 	flags.StringVar(&blob, "metadata", "", "a `file` from https://mds3.fidoalliance.org/, with manufacturers and models")
 	oneOf(c, &level, "level", "with --metadata, the lowest `certification` that passes", levelNames()...)
-	flags.BoolVar(&enterprise, "enterprise", false, "ask for an attestation that identifies the key")
+	flags.BoolVar(&enterprise, "enterprise", false, "refuse keys that give no attestation which identifies them")
 	return c
 }
 
@@ -127,7 +135,7 @@ func checkPolicy(ctx context.Context, key *session, policy *attestation.Policy, 
 		Algorithms:       []cose.Algorithm{cose.ES256, cose.EdDSA, cose.RS256},
 		UserVerification: ctap2.Discouraged,
 	}
-	if enterprise {
+	if enterprise && key.Info().Options[ctap2.OptionEnterpriseAttestation] { // others may not know the parameter
 		request.EnterpriseAttestation = 2
 	}
 	credential, err := key.MakeCredential(ctx, &request)
@@ -148,7 +156,11 @@ func checkPolicy(ctx context.Context, key *session, policy *attestation.Policy, 
 			r.Model, r.Level = model.Description, model.Level(time.Now()).String()
 		}
 	}
-	if err := policy.Check(statement); err != nil {
+	err = policy.Check(statement)
+	if err == nil && enterprise && !credential.EnterpriseAttestation {
+		err = errors.New("no enterprise attestation was given")
+	}
+	if err != nil {
 		r.Reason = err.Error()
 		return r, shown{refused}
 	}

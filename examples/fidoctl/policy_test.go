@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/pem"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/tapstone/fido/ctap2/virtual"
@@ -56,7 +57,7 @@ func TestPolicyScript(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{
-		{"--block", virtualModel}, {"--allow", "00000000-0000-0000-0000-000000000001"}, {"--required", "--roots", stranger}, {"--level", "L1"},
+		{"--block", virtualModel}, {"--allow", "00000000-0000-0000-0000-000000000001"}, {"--required", "--roots", stranger},
 	} {
 		out := pipe(t, key, "", append([]string{"--json", "policy"}, args...)...)
 		decode(t, out.out, &r)
@@ -64,7 +65,17 @@ func TestPolicyScript(t *testing.T) {
 			t.Errorf("%v: %+v", args, out)
 		}
 	}
-	// Which key it is, it tells where it may.
+	// Which key it is, it tells where it may, and it is not touched in vain.
+	if e := scriptFails(t, key, notSetUp, "--virtual-person", "absent", "policy", "--enterprise"); !strings.Contains(e.Next, "config enterprise-attestation") {
+		t.Errorf("%+v", e)
+	}
+	for _, profile := range []string{"ctap2.0", "u2f"} {
+		out := pipe(t, key+profile, "", "--json", "--virtual-profile", profile, "policy", "--enterprise")
+		decode(t, out.out, &r)
+		if out.code != refused.exit || r.Passed || r.Reason != "no enterprise attestation was given" {
+			t.Errorf("%s: %+v", profile, out)
+		}
+	}
 	var d done
 	script(t, key, &d, "pin", "set")
 	script(t, key, &d, "config", "enterprise-attestation")
@@ -75,6 +86,9 @@ func TestPolicyScript(t *testing.T) {
 	scriptFails(t, key, usage, "policy", "--allow", "a46047dc")
 	scriptFails(t, key, usage, "policy", "--level", "high")
 	scriptFails(t, key, failure, "policy", "--roots", filepath.Join(t.TempDir(), "none"))
-	scriptFails(t, key, failure, "policy", "--roots", key)
+	scriptFails(t, key, notValid, "policy", "--roots", key)
+	if e := scriptFails(t, key, usage, "--virtual-person", "absent", "policy", "--level", "L1"); !strings.Contains(e.What, "--metadata") {
+		t.Errorf("%+v", e)
+	}
 	scriptFails(t, key, notValid, "policy", "--metadata", maker)
 }

@@ -136,7 +136,15 @@ func TestRegisterAndSignInScript(t *testing.T) {
 	script(t, key, &other, "register", "example.com", "bob")
 	scriptFails(t, "", notValid, "verify", "example.com", write("other", map[string]any{"registration": other.Registration}), signed)
 	scriptFails(t, "", failure, "verify", "example.com", filepath.Join(files, "none"))
-	scriptFails(t, "", failure, "verify", "example.com", open(t, "[]").Name())
+	for _, text := range []string{"", "[]", "{}", `{"registration": {}}`} {
+		file := open(t, text).Name()
+		if e := scriptFails(t, "", notValid, "verify", "example.com", file); e.Next == "" || !strings.Contains(e.Detail, file) {
+			t.Errorf("%q: %+v", text, e)
+		}
+	}
+	if r := pipe(t, "", "", "verify", "example.org", registered); !strings.HasPrefix(r.err, "The response is not valid.\n  Do not trust it.\n  (") || !strings.Contains(r.err, "another site than") {
+		t.Errorf("no reason: %+v", r)
+	}
 
 	// Several accounts, and nobody to ask.
 	if e := scriptFails(t, key, usage, "signin", "example.com", "--uv", "required"); !strings.Contains(e.What, "bob, ada") {

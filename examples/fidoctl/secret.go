@@ -39,8 +39,8 @@ func (p *program) secretCommand() *cobra.Command {
 		Short: "Derive a secret from a credential, for scripts",
 		Long: `Secret has a credential derive a secret of 32 bytes from a salt (hmac-secret): the
 same one each time, which nobody can derive without the key. Encrypt a disk or a
-backup with it. The credential must have been registered with --secret.
-SITE is its domain, or its origin.
+backup with it. The credential must have been registered for that, which "register"
+does unless told --secret=false. SITE is its domain, or its origin.
 
 A key holds two secrets for each credential: one for use with user verification,
 and one for use without. This command uses the first, unless --uv discouraged asks
@@ -49,6 +49,9 @@ for the other.`,
   fidoctl secret example.com --label disk --format raw | cryptsetup open --key-file - /dev/sdb1 data`,
 		Args: arguments,
 		RunE: p.withKey(func(ctx context.Context, key *session, args []string) (result, error) {
+			if err := p.notPlayed("secrets"); err != nil {
+				return nil, err
+			}
 			salted := sha256.Sum256([]byte(label))
 			request := ctap2.GetAssertionRequest{RPID: rpIDOf(args[0]), ClientDataHash: random(32)}
 			switch {

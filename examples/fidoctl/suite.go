@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -152,14 +153,39 @@ func (s *suite) explain() {
 
 // stopped says what a run leaves behind that was stopped.
 func (s *suite) stopped() {
-	for _, name := range s.reports {
-		if filepath.Ext(name) == ".json" {
-			s.p.err.printf("To resume: fidoctl conformance --resume %s\n", name)
-		}
+	if i := slices.IndexFunc(s.reports, func(name string) bool { return filepath.Ext(name) == ".json" }); i >= 0 {
+		s.p.err.printf("To resume: %s\n", resuming(s.p.args, s.reports[i]))
 	}
 	if s.destructive {
 		s.p.err.printf("The key may still have the run's PIN and credentials: fidoctl reset erases them.\n")
 	}
+}
+
+// resuming is the command line that goes on from a report: the one that began the
+// run, with everything that it said of how to run it.
+func resuming(args []string, report string) string {
+	line := []string{"fidoctl"}
+	for i := 0; i < len(args); i++ {
+		switch {
+		case args[i] == "--resume":
+			i++
+		case strings.HasPrefix(args[i], "--resume="):
+		default:
+			line = append(line, shellWord(args[i]))
+		}
+	}
+	return strings.Join(append(line, "--resume", shellWord(report)), " ")
+}
+
+// plain are words that mean themselves to every shell.
+var plain = regexp.MustCompile(`^[0-9A-Za-z_./:=@%+,-]+$`)
+
+// shellWord quotes a word where that is needed.
+func shellWord(word string) string {
+	if plain.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // confirmByName asks for the name of a key before it is erased.

@@ -402,9 +402,16 @@ func (p *program) ask(ctx context.Context, file *os.File, hidden bool, question 
 		return a.line, a.err
 	case <-ctx.Done():
 		p.err.printf("\n")
-		return nil, errors.Join(context.Cause(ctx), term.Restore(terminal, state))
+		cause := context.Cause(ctx)
+		if errors.Is(cause, context.Canceled) {
+			cause = fmt.Errorf("%w: %w", errUnanswered, cause)
+		}
+		return nil, errors.Join(cause, term.Restore(terminal, state))
 	}
 }
+
+// errUnanswered is how a question ends with Ctrl-C, when no key waits.
+var errUnanswered = errors.New("the question was not answered")
 
 // readLine reads a line, and nothing behind it, which may be meant for others.
 func readLine(r io.Reader) ([]byte, error) {

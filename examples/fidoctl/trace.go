@@ -30,29 +30,29 @@ did can be examined without the key.`,
 			if p.wrap != nil {
 				return usagef("trace cannot trace itself")
 			}
-			var log io.Writer = p.err
-			if output != "" {
-				file, err := create(output)
-				if err != nil {
-					return err
-				}
-				defer func() { err = errors.Join(err, file.Close()) }()
-				log = file
-			}
-			logger := slog.New(p.handler(log))
 			var options []ctap2.TraceOption
 			if accounts {
 				options = append(options, ctap2.ShowAccounts())
 			}
-			wrap := func(t ctap2.Transport) ctap2.Transport { return ctap2.Trace(t, logger, options...) }
-			if record != "" {
-				file, err := create(record)
-				if err != nil {
+			logger := slog.New(p.handler(belowPrompt{p}))
+			var log, recorded *outFile
+			defer func() { err = errors.Join(err, log.drop(), recorded.drop()) }()
+			p.begin = func() (err error) {
+				if log, err = newOutFile(output); err != nil {
 					return err
 				}
-				defer func() { err = errors.Join(err, file.Close()) }()
-				inner := wrap
-				wrap = func(t ctap2.Transport) ctap2.Transport { return ctap2.Record(inner(t), file) }
+				if log != nil {
+					logger = slog.New(p.handler(log))
+				}
+				recorded, err = newOutFile(record)
+				return err
+			}
+			p.wrap = func(t ctap2.Transport) ctap2.Transport {
+				t = ctap2.Trace(t, logger, options...)
+				if recorded != nil {
+					t = ctap2.Record(t, recorded)
+				}
+				return t
 			}
 			if play != "" {
 				data, err := p.readFile(play)
@@ -60,10 +60,10 @@ did can be examined without the key.`,
 					return err
 				}
 				if p.playing, err = ctap2.Play(bytes.NewReader(data)); err != nil {
-					return fmt.Errorf("%w: %w", errFile, err)
+					return fmt.Errorf("%w: %s: %w", errRecording, play, err)
 				}
 			}
-			p.wrap, p.recording = wrap, record != "" || play != ""
+			p.recording = record != "" || play != ""
 			if len(args) == 0 {
 				args = []string{"info"}
 			}
@@ -80,6 +80,25 @@ did can be examined without the key.`,
 	flags.StringVar(&play, "play", "", "use the recording in this `file` in place of a key")
 	flags.BoolVar(&accounts, "accounts", false, "show the names of accounts and fingerprints")
 	return c
+}
+
+// notPlayed refuses to take from a recording what is not in it, where what was
+// put in its place could be taken for it.
+func (p *program) notPlayed(what string) error {
+	if p.playing == nil {
+		return nil
+	}
+	return usagef("a recording holds no %s: run the command with the key itself", what)
+}
+
+// belowPrompt is standard error. What is written there does not stand behind a
+// prompt to touch the key.
+type belowPrompt struct{ p *program }
+
+// Write implements io.Writer.
+func (w belowPrompt) Write(b []byte) (int, error) {
+	w.p.touched()
+	return w.p.err.Write(b)
 }
 
 // handler writes records of a trace: as JSON, or for people.

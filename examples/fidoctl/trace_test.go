@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -31,7 +32,27 @@ func TestTracePerson(t *testing.T) {
 	s.sees("command=authenticatorMakeCredential")
 	s.sees("KEEPALIVE_CANCEL")
 	s.sees("Interrupted.")
-	s.ends(interrupted.exit)
+	if all := s.ends(interrupted.exit); !regexp.MustCompile(`Touch the key \(example\.com\) …(\^C)?\ntime=`).MatchString(all) {
+		t.Errorf("behind the prompt: %q", all)
+	}
+}
+
+// What replaces secrets in a recording is not taken for them.
+func TestTraceSecret(t *testing.T) {
+	t.Parallel()
+	key, recording, log := newKey(t, testPIN), filepath.Join(t.TempDir(), "recording"), os.DevNull
+	var r registerResult
+	script(t, key, &r, "register", "example.com", "ada")
+	var d done
+	script(t, key, &d, "blob", "put", "ada", open(t, "a note").Name())
+	for _, args := range [][]string{{"secret", "example.com", "--label", "disk"}, {"blob", "get", "example.com"}, {"blob", "list"}} {
+		if r := pipe(t, key, testPIN+"\n", append([]string{"--pin-stdin", "trace", "--record", recording, "--output", log}, args...)...); r.code != 0 {
+			t.Errorf("%v: %+v", args, r)
+		}
+		if e := scriptFails(t, "", usage, append([]string{"trace", "--play", recording, "--output", log}, args...)...); !strings.Contains(e.What, "A recording holds no ") {
+			t.Errorf("%v: %+v", args, e)
+		}
+	}
 }
 
 func TestTraceScript(t *testing.T) {
@@ -53,8 +74,24 @@ func TestTraceScript(t *testing.T) {
 		t.Errorf("%+v is not %+v", again, r)
 	}
 	scriptFails(t, "", notValid, "trace", "--play", recording, "--output", log, "signin", "example.com")
-	scriptFails(t, "", failure, "trace", "--play", log, "info")
+	if e := scriptFails(t, "", notValid, "trace", "--play", log, "info"); e.Next == "" || !strings.Contains(e.Detail, log) {
+		t.Errorf("%+v", e)
+	}
 	scriptFails(t, "", failure, "trace", "--play", filepath.Join(files, "none"), "info")
+	// A recording that cannot begin leaves the old one, and no new one.
+	old, err := os.ReadFile(recording)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{recording, filepath.Join(files, "new")} {
+		scriptFails(t, "", noKey, "--device", "none", "trace", "--record", name, "--output", name+".log", "info")
+	}
+	if now, err := os.ReadFile(recording); err != nil || string(now) != string(old) {
+		t.Errorf("%v\n%s", err, now)
+	}
+	if left, err := filepath.Glob(filepath.Join(files, "new*")); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v", left, err)
+	}
 	scriptFails(t, key, failure, "trace", "--record", files, "info")
 	scriptFails(t, key, failure, "trace", "--output", files, "info")
 	scriptFails(t, key, usage, "trace", "trace", "info")

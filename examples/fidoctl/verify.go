@@ -91,13 +91,16 @@ func (p *program) response(name string) (*webauthnResponse, error) {
 	}
 	r := new(webauthnResponse)
 	if err := json.Unmarshal(data, r); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", errFile, name, err)
+		return nil, fmt.Errorf("%w: %s is no response in JSON: %w", webauthn.ErrNotValid, name, err)
 	}
 	switch {
 	case r.Registration != nil:
 		r = r.Registration
 	case r.Authentication != nil:
 		r = r.Authentication
+	}
+	if len(r.Response.ClientDataJSON) == 0 {
+		return nil, fmt.Errorf("%w: %s holds no response", webauthn.ErrNotValid, name)
 	}
 	return r, nil
 }

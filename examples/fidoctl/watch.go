@@ -9,11 +9,12 @@ import (
 )
 
 type eventResult struct {
-	Event     string `json:"event" doc:"arrival or removal"`
-	Name      string `json:"name" doc:"for --device"`
-	Transport string `json:"transport" doc:"as in list"`
-	Product   string `json:"product,omitempty"`
-	Serial    string `json:"serial,omitempty"`
+	Event     string     `json:"event" doc:"arrival, removal, or no cards, first of all"`
+	Name      string     `json:"name,omitempty" doc:"for --device; with arrival and removal"`
+	Transport string     `json:"transport,omitempty" doc:"as in list; likewise"`
+	Product   string     `json:"product,omitempty"`
+	Serial    string     `json:"serial,omitempty"`
+	NoCards   *errorText `json:"noCards,omitempty" doc:"with no cards: why they cannot be seen, as an error below"`
 }
 
 func (r eventResult) text(w *printer) {
@@ -35,7 +36,7 @@ func (p *program) watchCommand() *cobra.Command {
 		Use:   "watch",
 		Short: "Show when keys come and go",
 		Long: `Watch shows the keys that are attached, and then each that is plugged in or unplugged,
-held to a reader or taken away, until it is interrupted.`,
+held to a reader or taken away. Ctrl-C or --timeout ends it, and then it exits with 0.`,
 		Example: `  fidoctl watch
   fidoctl watch --json | while read event; do …; done`,
 		Args: arguments,
@@ -59,6 +60,9 @@ func (p *program) watch(ctx context.Context) error {
 		<-ctx.Done()
 		return key.close()
 	}
+	if err := cards(ctx); err != nil && ctx.Err() == nil {
+		p.noCards(err)
+	}
 	for e, err := range keys.Watch(ctx) {
 		if err != nil {
 			return err
@@ -71,4 +75,13 @@ func (p *program) watch(ctx context.Context) error {
 		p.show(r)
 	}
 	return nil
+}
+
+// noCards says that only keys on USB will be seen, and why.
+func (p *program) noCards(err error) {
+	why := errorTextOf(err)
+	p.err.in(faint, "Cards and NFC keys are not seen. %s %s\n", why.What, why.Next)
+	if p.json {
+		p.show(eventResult{Event: "no cards", NoCards: why})
+	}
 }

@@ -201,13 +201,16 @@ func TestRunFails(t *testing.T) {
 		}
 	}
 	// Nothing listens at port 1, and there is no such node.
-	for _, args := range [][]string{{"-vpcd", "127.0.0.1:1"}, {"-gadget", filepath.Join(t.TempDir(), "hidg0")}} {
+	for want, args := range map[string][]string{
+		"start pcscd": {"-vpcd", "127.0.0.1:1"},
+		"hidg0":       {"-gadget", filepath.Join(t.TempDir(), "hidg0")},
+	} {
 		o, err := parse(args, io.Discard)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := run(t.Context(), o, strings.NewReader(""), io.Discard); err == nil {
-			t.Errorf("%s: no error", args)
+		if err := run(t.Context(), o, strings.NewReader(""), io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", args, err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime"
 	"time"
@@ -54,7 +55,10 @@ func attachUHID(ctx context.Context, key *virtual.Authenticator, path string, ou
 		return fmt.Errorf("no uhid: %w", errors.ErrUnsupported)
 	}
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: load the kernel's module, with modprobe uhid", err)
+	case err != nil:
 		return err
 	}
 	device, err := newUHID(file, uhidInterval)

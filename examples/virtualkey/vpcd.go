@@ -27,7 +27,7 @@ func attachVPCD(ctx context.Context, key *virtual.Authenticator, addr netip.Addr
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", addr.String())
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: start pcscd with vpcd, its virtual reader", err)
 	}
 	fmt.Fprintln(out, "attached to vpcd at", addr)
 	return serveVPCD(ctx, conn, key.Tap(virtual.CardConfig{ATR: atr}))

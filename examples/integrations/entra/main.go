@@ -3,11 +3,12 @@
 //	export GRAPH_TOKEN=$(az account get-access-token --resource-type ms-graph --query accessToken --output tsv)
 //	go run ./entra ada@contoso.com bob@contoso.com
 //
-// The token is an administrator's, with the permission
-// UserAuthenticationMethod.ReadWrite.All; the keys have a PIN already, or a
-// finger. Each is to be plugged in when it is its user's turn, again if it was
-// there before. What became of each is said at the end, and the exit status is 1
-// unless all went well.
+// The token has the permission UserAuthenticationMethod.ReadWrite.All. The Azure
+// CLI's own for a person may lack it; that of an application which an
+// administrator has granted it to has it (az login --service-principal). The keys
+// have a PIN already, or a finger. Each is to be plugged in when it is its user's
+// turn, again if it was there before. What became of each is said at the end, and
+// the exit status is 1 unless all went well.
 //
 // Without a token it is a trial, with software keys and a stand-in for Graph that
 // knows everybody.
