@@ -40,28 +40,32 @@
 //
 // # What came out
 //
-// On a virtual machine with two busy processors, with Go 1.26, libfido2 1.12 and
-// python-fido2 0.9:
+// On a virtual machine with two processors that have nothing else to do, with Go
+// 1.26, libfido2 1.12 and python-fido2 0.9:
 //
 //	what                        key                fido    libfido2  python-fido2  reports alone  ratio  limit
-//	getInfo, µs                 replies in memory  7.0     15.5      174.8                        0.45   1.00
-//	getAssertion, µs            replies in memory  3.4     4.5       41.0                         0.75   1.00
-//	getInfo, µs                 virtual            43.5    44.3      225.1         35.2           0.98
-//	getAssertion, µs            virtual            45.3    37.4      107.5         35.2           1.21
-//	getAssertion with PIN, µs   virtual            210.8   423.4     896.1                        0.50   1.00
-//	getInfo, µs                 a report each ms   238.8   143.0     520.4         182.6          1.67
-//	PING, µs                    echo               477.2             968.5         388.6          1.23   2.00
-//	start to exit, elapsed, µs  canned             3165.2  3775.8    804953.4      3699.5         0.86   1.50
-//	start to exit, µs           canned             2398.0  2641.0    125977.0      1881.0         1.27   1.50
+//	getInfo, µs                 replies in memory  5.5     15.6      131.8                        0.35   1.00
+//	getAssertion, µs            replies in memory  2.5     5.3       32.1                         0.47   1.00
+//	getInfo, µs                 virtual            69.9    62.9      224.9         59.6           1.11
+//	getAssertion, µs            virtual            71.5    42.1      116.1         59.8           1.70
+//	getAssertion with PIN, µs   virtual            267.9   439.6     807.5                        0.61   1.00
+//	getInfo, µs                 a report each ms   213.9   156.4     398.5         206.3          1.37
+//	PING, µs                    echo               484.1             1045.7        482.6          1.00   2.00
+//	start to exit, elapsed, µs  canned             2328.4  2637.6    87782.6       1768.2         1.32   1.50
+//	start to exit, µs           canned             2235.0  2280.0    86631.0       1582.0         1.41   1.50
 //	size, MB                                       3.3     5.3                     1.6            2.03   2.80
+//
+// In four such runs getInfo on virtual was 1.08 to 1.13 times libfido2's, and
+// getAssertion 1.36 to 1.75 times; with the processors busy, which makes waits
+// cheap, 0.91 to 1.2 and 1.1 to 1.5.
 //
 // # How to read it
 //
-// The library itself takes less than libfido2: under half for getInfo, three quarters
-// for getAssertion. Where a program waits for reports, Go pays more than C does for the
-// wait: on virtual the floor, which does nothing at all with the reports, is nearly as
-// high as all of libfido2, and at a report each millisecond it is higher. That part is
-// the runtime's, and grows with the number of waits, not with the work. With a PIN,
+// The library itself takes less than libfido2: about a third for getInfo, half to three
+// quarters for getAssertion. Where a program waits for reports, Go pays more than C does
+// for the wait: on virtual the floor, which does nothing at all with the reports, is as
+// high as all of libfido2, or higher. That part is the runtime's, and grows with the
+// number of waits, not with the work; getAssertion has as many as getInfo. With a PIN,
 // elliptic curves outweigh both.
 //
 // # What made it so
