@@ -98,13 +98,14 @@ const maxIdleReads = 256
 // next returns the next packet for the channel, or errTimeout at the limit, or
 // errInterrupted when the caller need not wait any longer. Packets for other
 // channels, which other programs use, do not move the limit. The packet's data
-// is valid until the next call.
-func (d *Device) next(channel uint32, limit time.Time) (packet, error) {
+// is valid until the next call. now is the time of the call, which most callers
+// know.
+func (d *Device) next(channel uint32, now, limit time.Time) (packet, error) {
 	exact := false // the Conn's deadline is the limit, not an earlier one
-	for idle := 0; idle < maxIdleReads; {
+	for idle := 0; idle < maxIdleReads; now = time.Now() {
 		// Not left to the deadline, although it may be over: a Conn may deliver
 		// what it has all the same.
-		if err := d.boundRead(limit, exact); err != nil {
+		if err := d.boundRead(now, limit, exact); err != nil {
 			return packet{}, err
 		}
 		n, err := d.conn.Read(d.in)

@@ -147,11 +147,15 @@ func (d *Device) begin(ctx context.Context) (stop func() bool, err error) {
 		return nil, err
 	}
 	select {
-	case d.turn <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ended(ctx)
-	case <-d.closed:
-		return nil, ErrClosed
+	case d.turn <- struct{}{}: // at once, for less than the select below
+	default:
+		select {
+		case d.turn <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ended(ctx)
+		case <-d.closed:
+			return nil, ErrClosed
+		}
 	}
 	if err := d.lock(ctx); err != nil {
 		<-d.turn
@@ -220,13 +224,12 @@ func (d *Device) wake() {
 	}
 }
 
-// boundRead makes the next read end at the limit or, unless exact, earlier. It
+// boundRead makes the next read, at now, end at the limit or, unless exact, earlier. It
 // returns errTimeout or errInterrupted where nobody needs to read. What makes
 // wake end a read is seen here, or wake comes later and ends the read.
-func (d *Device) boundRead(limit time.Time, exact bool) error {
+func (d *Device) boundRead(now, limit time.Time, exact bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := time.Now()
 	switch {
 	case d.interruptionLocked() != nil:
 		return errInterrupted

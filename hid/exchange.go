@@ -69,14 +69,15 @@ func (d *Device) exchangeOnce(r *request) (answer []byte, untouched bool, err er
 	if err := d.send(d.channel, r.command, r.message); err != nil {
 		return nil, false, err
 	}
+	now := time.Now()
 	var (
-		limit  = time.Now().Add(r.silence)
+		limit  = now.Add(r.silence)
 		begun  bool  // a keepalive said that the device is at work
 		gaveUp error // why nobody waits any longer
 		last   time.Time
 	)
-	for {
-		p, err := d.next(d.channel, limit)
+	for ; ; now = time.Now() {
+		p, err := d.next(d.channel, now, limit)
 		switch {
 		case err == errTimeout && gaveUp != nil:
 			return nil, false, gaveUp
@@ -181,7 +182,7 @@ func giveUp(reason, err error) error {
 func (d *Device) pause(channel uint32) error {
 	limit := time.Now().Add(busyPause)
 	for {
-		switch _, err := d.next(channel, limit); {
+		switch _, err := d.next(channel, time.Now(), limit); {
 		case err == nil:
 		case err == errTimeout:
 			return nil

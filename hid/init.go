@@ -47,7 +47,7 @@ func (d *Device) initializeOnce(channel uint32) error {
 	// sending keepalives for what it should have given up.
 	limit := time.Now().Add(InitTimeout)
 	for {
-		p, err := d.next(channel, limit)
+		p, err := d.next(channel, time.Now(), limit)
 		switch {
 		case err == errInterrupted:
 			return d.interruption()

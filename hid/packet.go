@@ -111,11 +111,12 @@ func (d *Device) assemble(channel uint32, p packet, until time.Time) ([]byte, er
 		return nil, err
 	}
 	for sequence := byte(0); n < len(message); {
-		limit := time.Now().Add(PacketTimeout)
+		now := time.Now()
+		limit := now.Add(PacketTimeout)
 		if !until.IsZero() && until.Before(limit) {
 			limit = until
 		}
-		p, err := d.next(channel, limit)
+		p, err := d.next(channel, now, limit)
 		switch {
 		case err == errInterrupted:
 			reason := d.interruption()

@@ -1,7 +1,8 @@
 // Package cbor is the CTAP2 message encoding (CTAP 2.3 §8): canonical CBOR
 // out, and CBOR from devices, which is not always canonical, in.
 //
-// Encoding is fxamacker/cbor's. Decoding has two doors. Check walks a message
+// Encoding is fxamacker/cbor's; the Append functions are for a message that is
+// sent so often that reflection counts. Decoding has two doors. Check walks a message
 // once and settles everything about its bytes: that the item is complete, of
 // definite lengths, shallow, without a duplicate key at any depth and without
 // anything behind it. After it, a Cursor reads a reply member by member with
@@ -11,8 +12,10 @@
 package cbor
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"unicode/utf8"
 
@@ -67,6 +70,40 @@ func must[T any](v T, err error) T {
 
 // Marshal encodes v as CTAP2 canonical CBOR.
 func Marshal(v any) ([]byte, error) { return encMode.Marshal(v) }
+
+// AppendUint appends an unsigned integer.
+func AppendUint(b []byte, v uint64) []byte { return appendHead(b, majorUint, v) }
+
+// AppendBytes appends a byte string.
+func AppendBytes(b, v []byte) []byte { return append(appendHead(b, majorBytes, uint64(len(v))), v...) }
+
+// AppendText appends a text string.
+func AppendText(b []byte, v string) []byte {
+	return append(appendHead(b, majorText, uint64(len(v))), v...)
+}
+
+// AppendArray appends the start of an array of n items, which are the caller's
+// to append.
+func AppendArray(b []byte, n int) []byte { return appendHead(b, majorArray, uint64(n)) }
+
+// AppendMap appends the start of a map of n pairs. They are the caller's to
+// append, and so is their order.
+func AppendMap(b []byte, n int) []byte { return appendHead(b, majorMap, uint64(n)) }
+
+// appendHead appends an initial byte and its argument, in the fewest bytes.
+func appendHead(b []byte, major byte, arg uint64) []byte {
+	switch major <<= 5; {
+	case arg < 24:
+		return append(b, major|byte(arg))
+	case arg <= math.MaxUint8:
+		return append(b, major|24, byte(arg))
+	case arg <= math.MaxUint16:
+		return binary.BigEndian.AppendUint16(append(b, major|25), uint16(arg))
+	case arg <= math.MaxUint32:
+		return binary.BigEndian.AppendUint32(append(b, major|26), uint32(arg))
+	}
+	return binary.BigEndian.AppendUint64(append(b, major|27), arg)
+}
 
 // Unmarshal checks data leniently and decodes it into v, which fxamacker/cbor
 // describes: a pointer to a struct with cbor tags, a map, a slice or any.

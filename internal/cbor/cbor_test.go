@@ -112,6 +112,37 @@ func TestCheckManyKeysOutOfOrder(t *testing.T) {
 	}
 }
 
+func TestAppend(t *testing.T) {
+	for _, n := range []uint64{0, 23, 24, 255, 256, 65535, 65536, math.MaxUint32, math.MaxUint32 + 1, math.MaxUint64} {
+		want, err := Marshal(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := AppendUint([]byte{1}, n); !bytes.Equal(got[1:], want) || got[0] != 1 {
+			t.Errorf("%d: %x, want %x", n, got[1:], want)
+		}
+	}
+	for _, n := range []int{0, 1, 23, 24, 255, 256, 65536} {
+		v := bytes.Repeat([]byte("a"), n)
+		for _, test := range []struct {
+			got  []byte
+			want any
+		}{
+			{AppendBytes(nil, v), v},
+			{AppendText(nil, string(v)), string(v)},
+			{append(AppendArray(nil, n), make([]byte, n)...), make([]int, n)},
+		} {
+			if want, err := Marshal(test.want); err != nil || !bytes.Equal(test.got, want) {
+				t.Errorf("%d: %x, want %x, %v", n, test.got, want, err)
+			}
+		}
+	}
+	got := AppendUint(AppendText(AppendText(AppendText(AppendMap(nil, 2), "a"), "x"), "b"), 1)
+	if want, err := Marshal(map[string]any{"b": 1, "a": "x"}); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("a map: %x, want %x, %v", got, want, err)
+	}
+}
+
 func TestMarshalIsCanonical(t *testing.T) {
 	data, err := Marshal(map[any]any{"bb": 1, "a": true, 10: []byte{1}, -1: "x", 1: map[string]int{"z": 1, "aa": 2}})
 	if err != nil {

@@ -23,6 +23,10 @@
 //     borders between reports. The report I/O is what each library does with a
 //     device node on Linux: package hid's own (internal/devfile), libfido2's poll and
 //     read, Python's recv. What the key takes to sign is not the program's.
+//   - virtual, in poll: the same, but our report I/O waits in poll too, and Go's runtime
+//     is told of no system call. A library cannot do that to a program, which may have
+//     other goroutines; but so it is the two libraries that are compared, and not
+//     two ways to wait.
 //   - a report each ms: recorded replies behind the same socket, at the pace of USB,
 //     so that each report is waited for.
 //   - PING: the largest CTAPHID_PING, 129 reports there and 129 back. libfido2 has no
@@ -44,29 +48,33 @@
 // 1.26, libfido2 1.12 and python-fido2 0.9:
 //
 //	what                        key                fido    libfido2  python-fido2  reports alone  ratio  limit
-//	getInfo, µs                 replies in memory  5.5     15.6      131.8                        0.35   1.00
-//	getAssertion, µs            replies in memory  2.5     5.3       32.1                         0.47   1.00
-//	getInfo, µs                 virtual            69.9    62.9      224.9         59.6           1.11
-//	getAssertion, µs            virtual            71.5    42.1      116.1         59.8           1.70
-//	getAssertion with PIN, µs   virtual            267.9   439.6     807.5                        0.61   1.00
-//	getInfo, µs                 a report each ms   213.9   156.4     398.5         206.3          1.37
-//	PING, µs                    echo               484.1             1045.7        482.6          1.00   2.00
-//	start to exit, elapsed, µs  canned             2328.4  2637.6    87782.6       1768.2         1.32   1.50
-//	start to exit, µs           canned             2235.0  2280.0    86631.0       1582.0         1.41   1.50
-//	size, MB                                       3.3     5.3                     1.6            2.03   2.80
+//	getInfo, µs                 replies in memory  4.6     16.0      130.5                        0.29   1.00
+//	getAssertion, µs            replies in memory  2.1     5.3       32.7                         0.40   1.00
+//	getInfo, µs                 virtual, in poll   46.6    62.5      208.3         35.0           0.75   1.00
+//	getAssertion, µs            virtual, in poll   38.4    40.5      109.6         30.0           0.95   1.00
+//	getInfo, µs                 virtual            64.0    58.4      205.6         54.1           1.10
+//	getAssertion, µs            virtual            66.4    43.9      130.2         59.6           1.51
+//	getAssertion with PIN, µs   virtual            302.6   481.7     869.2                        0.63   1.00
+//	getInfo, µs                 a report each ms   296.0   171.6     532.5         222.7          1.73
+//	PING, µs                    echo               448.0             936.2         431.4          1.04   2.00
+//	start to exit, elapsed, µs  canned             2256.3  2485.7    84255.6       1756.9         1.28   1.50
+//	start to exit, µs           canned             2170.0  2159.0    83662.0       1576.0         1.38   1.50
+//	size, MB                                       3.3     5.3                     1.6            2.04   2.80
 //
-// In four such runs getInfo on virtual was 1.08 to 1.13 times libfido2's, and
-// getAssertion 1.36 to 1.75 times; with the processors busy, which makes waits
-// cheap, 0.91 to 1.2 and 1.1 to 1.5.
+// In three such runs getAssertion in poll was 0.91 to 0.98 times libfido2's. Where
+// Go's runtime waits, getInfo on virtual was 0.97 to 1.10 times, and getAssertion
+// 1.51 to 1.54 times; with the processors busy, which makes waits cheap, 0.91 to 1.2
+// and 1.1 to 1.5.
 //
 // # How to read it
 //
-// The library itself takes less than libfido2: about a third for getInfo, half to three
-// quarters for getAssertion. Where a program waits for reports, Go pays more than C does
-// for the wait: on virtual the floor, which does nothing at all with the reports, is as
-// high as all of libfido2, or higher. That part is the runtime's, and grows with the
-// number of waits, not with the work; getAssertion has as many as getInfo. With a PIN,
-// elliptic curves outweigh both.
+// The library itself takes less than libfido2: a third for getInfo, two fifths for
+// getAssertion, and behind a socket, where each wait leaves the caches cold, three
+// quarters, and about as much. Where Go's runtime waits for the reports it pays more
+// for each wait than C does: on virtual the floor, which does nothing at all with the
+// reports, is as high as all of libfido2, or higher. That grows with the number of
+// waits, not with the work; getAssertion has as many as getInfo. With a PIN, elliptic
+// curves outweigh both.
 //
 // # What made it so
 //
@@ -78,6 +86,13 @@
 //     time that the program was idle.
 //   - Read deadlines that are kept from packet to packet while they are early enough
 //     (hid.Device): 252 to 229 µs, and 8 % of getInfo without waits.
+//
+// And by that of getAssertion in memory, 3.1 µs before:
+//
+//   - The clock is read once for each packet, and an exchange whose turn it is at once
+//     does not select among channels (hid.Device): 2.5 µs.
+//   - getAssertion's parameters are appended by hand (ctap2): 2.2 µs, and 2 of 57 µs on
+//     virtual.
 //
 // And what was thrown away:
 //

@@ -3,10 +3,11 @@
 // Client does one thing with a key many times, with this library, and prints
 // the processor time of one, in nanoseconds.
 //
-//	client [reports of ]OPERATION TIMES CREDENTIAL REPLIES
+//	client [reports of ][polling ]OPERATION TIMES CREDENTIAL REPLIES
 //
 // "reports of" an operation is to write and read the same reports once more, and
-// to do nothing with them: what no client can do without.
+// to do nothing with them: what no client can do without. "Polling" is to wait for
+// reports in poll, not in Go's runtime.
 //
 // REPLIES is a folder with the key's answers, which are then all there is to the
 // key. If it is empty, the key is at the other end of the socket that the
@@ -51,12 +52,13 @@ func run(ctx context.Context, operation, times, credential, replies string) erro
 	if err != nil {
 		return err
 	}
-	conn, err := open(replies)
+	operation, bare := strings.CutPrefix(operation, "reports of ")
+	operation, poll := strings.CutPrefix(operation, "polling ")
+	conn, err := open(replies, poll)
 	if err != nil {
 		return err
 	}
 	recorder := &recorder{Conn: conn}
-	operation, bare := strings.CutPrefix(operation, "reports of ")
 	if bare {
 		conn = recorder
 	}
@@ -123,12 +125,15 @@ func prepare(ctx context.Context, conn hid.Conn, operation string, credential []
 
 var errUnexpected = errors.New("the reply is not the one expected")
 
-func open(replies string) (hid.Conn, error) {
+func open(replies string, poll bool) (hid.Conn, error) {
 	if replies != "" {
 		return newMemory(replies)
 	}
 	if err := syscall.SetNonblock(descriptor, true); err != nil {
 		return nil, err
+	}
+	if poll {
+		return new(polling), nil
 	}
 	return devfile.New(os.NewFile(descriptor, "key")) // as hid.Open does
 }
