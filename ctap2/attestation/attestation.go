@@ -35,6 +35,7 @@ package attestation
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -74,8 +75,9 @@ var (
 // A Statement is one that Verify found valid.
 type Statement struct {
 	Type Type
-	// AAGUID is the model of the key as the statement signs it, and zero if it
-	// does not: U2F keys have none, whatever the authenticator data say. Unless
+	// AAGUID is the model of the key as the statement signs it. A statement of
+	// format "fido-u2f" signs none, whatever the authenticator data say: then it
+	// is the one in the certificate (§8.2.1), and zero if that has none. Unless
 	// Type is Basic, it is the key's own word.
 	AAGUID ctap2.AAGUID
 	// Certificates is the trust path, the one that vouches first; empty unless
@@ -87,31 +89,37 @@ type Statement struct {
 }
 
 // ParseObject reads an attestation object (§6.5.4), as it is in the
-// attestationObject of a RegistrationResponseJSON, of any format. The result
-// shares memory with object, and has no Extensions and no largeBlobKey. What is
-// not an attestation object with a credential in it is ErrInvalid.
+// attestationObject of a RegistrationResponseJSON, of any format. The result has
+// no Extensions and no largeBlobKey. What is not an attestation object with a
+// credential in it is ErrInvalid, and so is a credential ID of more than 1023
+// bytes (§7.1).
 func ParseObject(object []byte) (*ctap2.Credential, error) {
 	var o struct {
 		Format    string          `cbor:"fmt"`
 		Statement cbor.RawMessage `cbor:"attStmt"`
-		AuthData  []byte          `cbor:"authData"`
+		AuthData  cbor.ByteString `cbor:"authData"`
 	}
 	if err := decMode.Unmarshal(object, &o); err != nil {
 		return nil, fmt.Errorf("%w: attestation object: %w", ErrInvalid, err)
 	}
-	const mapType = 5
+	const (
+		mapType         = 5
+		maxCredentialID = 1023
+	)
 	switch {
 	case o.Format == "":
 		return nil, fmt.Errorf("%w: attestation object without fmt", ErrInvalid)
 	case len(o.Statement) == 0 || o.Statement[0]>>5 != mapType:
 		return nil, fmt.Errorf("%w: attestation object without attStmt", ErrInvalid)
 	}
-	data, err := ctap2.ParseAuthenticatorData(o.AuthData)
-	if err != nil {
+	data, err := ctap2.ParseAuthenticatorData([]byte(o.AuthData))
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("%w: attestation object: %w", ErrInvalid, err)
-	}
-	if data.PublicKey == nil {
+	case data.PublicKey == nil:
 		return nil, fmt.Errorf("%w: attestation object without a credential", ErrInvalid)
+	case len(data.CredentialID) > maxCredentialID:
+		return nil, fmt.Errorf("%w: credential ID of %d bytes", ErrInvalid, len(data.CredentialID))
 	}
 	return &ctap2.Credential{
 		ID:                   data.CredentialID,
@@ -195,24 +203,31 @@ type statement struct {
 	chain     []*x509.Certificate // x5c
 }
 
-// maxCertificates is how many certificates a statement may hold. Real ones hold
-// one to three.
-const maxCertificates = 8
+// Bounds of the work that a stranger's statement can ask for.
+const (
+	// maxCertificates is how many a statement may hold. Real ones hold one to
+	// three.
+	maxCertificates = 8
+	// maxModulus is that of an RSA key in bits, as for credentials (package cose).
+	maxModulus = 8192
+)
 
+// parseStatement reads byte strings as such: into a []byte, package cbor would
+// read a list of numbers, too.
 func parseStatement(data []byte) (*statement, error) {
 	var wire struct {
 		Algorithm int64           `cbor:"alg"`
-		Signature []byte          `cbor:"sig"`
+		Signature cbor.ByteString `cbor:"sig"`
 		X5C       cbor.RawMessage `cbor:"x5c"`
 	}
 	if err := decMode.Unmarshal(data, &wire); err != nil {
 		return nil, err
 	}
-	s := &statement{algorithm: wire.Algorithm, signature: wire.Signature, hasX5C: wire.X5C != nil}
+	s := &statement{algorithm: wire.Algorithm, signature: []byte(wire.Signature), hasX5C: wire.X5C != nil}
 	if !s.hasX5C {
 		return s, nil
 	}
-	var x5c [][]byte // which null would leave empty
+	var x5c []cbor.ByteString // which null would leave empty
 	if err := decMode.Unmarshal(wire.X5C, &x5c); err != nil {
 		return nil, fmt.Errorf("x5c: %w", err)
 	}
@@ -220,9 +235,12 @@ func parseStatement(data []byte) (*statement, error) {
 		return nil, fmt.Errorf("x5c of %d certificates", len(x5c))
 	}
 	for _, der := range x5c {
-		certificate, err := x509.ParseCertificate(der)
+		certificate, err := x509.ParseCertificate([]byte(der))
 		if err != nil {
 			return nil, err
+		}
+		if key, ok := certificate.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxModulus {
+			return nil, fmt.Errorf("certificate with an RSA key of %d bits", key.N.BitLen())
 		}
 		s.chain = append(s.chain, certificate)
 	}

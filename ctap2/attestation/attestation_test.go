@@ -146,9 +146,13 @@ func TestStatements(t *testing.T) {
 		"algorithm out of range": {self, func(_ *ctap2.Credential, m statement) { m["alg"] = int64(-1 << 40) }, "algorithm"},
 		"self, no signature":     {self, func(_ *ctap2.Credential, m statement) { delete(m, "sig") }, "signature"},
 		"signature is text":      {self, func(_ *ctap2.Credential, m statement) { m["sig"] = "x" }, "sig"},
+		"signature is a list":    {self, func(_ *ctap2.Credential, m statement) { m["sig"] = numbers(m["sig"].([]byte)) }, "sig"},
 		"signature is missing":   {basic, func(_ *ctap2.Credential, m statement) { delete(m, "sig") }, "signature"},
 		"certificates are null":  {basic, func(_ *ctap2.Credential, m statement) { m["x5c"] = nil }, "x5c"},
 		"certificates are text":  {basic, func(_ *ctap2.Credential, m statement) { m["x5c"] = []string{"x"} }, "x5c"},
+		"certificate is a list": {basic, func(_ *ctap2.Credential, m statement) {
+			m["x5c"] = [][]int{numbers(soft.AttestationRoot().Raw)}
+		}, "x5c"},
 		"nine certificates": {basic, func(_ *ctap2.Credential, m statement) {
 			m["x5c"] = slices.Repeat([][]byte{soft.AttestationRoot().Raw}, 9)
 		}, "x5c of 9"},

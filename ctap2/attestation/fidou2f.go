@@ -8,8 +8,9 @@ import (
 )
 
 // verifyFIDOU2F is §8.6. The statement covers the credential, but not the
-// authenticator data as such: an AAGUID in there is nobody's word, and is left
-// out of the result.
+// authenticator data as such: an AAGUID in there is nobody's word. The one in the
+// certificate is the maker's (§8.2.1): a model that has it there, and answers as a
+// U2F key, is the same model still.
 func verifyFIDOU2F(r *registration) (*Statement, error) {
 	st, err := parseStatement(r.statement)
 	if err != nil {
@@ -26,5 +27,13 @@ func verifyFIDOU2F(r *registration) (*Statement, error) {
 	if err := cose.Verify(cose.ES256, st.chain[0].PublicKey, signed, st.signature); err != nil {
 		return nil, err
 	}
-	return &Statement{Type: Basic, Certificates: st.chain}, nil
+	aaguid, err := octetStringExtension(st.chain[0], aaguidExtension)
+	if err != nil {
+		return nil, fmt.Errorf("certificate's AAGUID: %w", err)
+	}
+	s := &Statement{Type: Basic, Certificates: st.chain}
+	if copy(s.AAGUID[:], aaguid); aaguid != nil && len(aaguid) != len(s.AAGUID) {
+		return nil, fmt.Errorf("certificate's AAGUID: %d bytes", len(aaguid))
+	}
+	return s, nil
 }

@@ -124,6 +124,15 @@ func octets(id asn1.ObjectIdentifier, value []byte) pkix.Extension {
 	return pkix.Extension{Id: id, Value: der}
 }
 
+// numbers is a byte string that is written as a list of numbers.
+func numbers(b []byte) []int {
+	list := make([]int, len(b))
+	for i, v := range b {
+		list[i] = int(v)
+	}
+	return list
+}
+
 // An attested is a registration that somebody vouches for.
 type attested struct {
 	format  string
@@ -131,6 +140,7 @@ type attested struct {
 	signer  crypto.Signer       // nil: the credential's own key
 	path    []*x509.Certificate // x5c
 	alg     cose.Algorithm
+	id      []byte         // nil: some
 	content map[string]any // members of the statement to set, or with nil to leave out
 }
 
@@ -148,7 +158,10 @@ func (a attested) object(t testing.TB) (object, clientDataHash []byte) {
 	}
 	hash := sha256.Sum256([]byte("client data"))
 	rpID := sha256.Sum256([]byte("example.com"))
-	id := []byte("credential")
+	id := a.id
+	if id == nil {
+		id = []byte("credential")
+	}
 	authData := slices.Concat(rpID[:], []byte{0x41, 0, 0, 0, 1}, a.aaguid[:],
 		binary.BigEndian.AppendUint16(nil, uint16(len(id))), id, encoded)
 

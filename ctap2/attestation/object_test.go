@@ -63,12 +63,20 @@ func TestParseObject(t *testing.T) {
 		"no attStmt":               {encode(map[string]any{"fmt": "none", "authData": made.AuthData.Raw}), "without attStmt"},
 		"attStmt is null":          {encode(map[string]any{"fmt": "none", "attStmt": nil, "authData": made.AuthData.Raw}), "without attStmt"},
 		"attStmt is a list":        {encode(map[string]any{"fmt": "none", "attStmt": []int{}, "authData": made.AuthData.Raw}), "without attStmt"},
+		"authData is a list":       {encode(map[string]any{"fmt": "none", "attStmt": empty, "authData": numbers(made.AuthData.Raw)}), "authData"},
 		"no authData":              {encode(map[string]any{"fmt": "none", "attStmt": empty}), "authenticator data of 0 bytes"},
 		"authData of an assertion": {encode(map[string]any{"fmt": "none", "attStmt": empty, "authData": assertion}), "without a credential"},
 	} {
 		_, err := attestation.ParseObject(tt.object)
 		if !errors.Is(err, attestation.ErrInvalid) || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for length, want := range map[int]bool{1023: true, 1024: false} {
+		object, _ := attested{format: "none", id: make([]byte, length)}.object(t)
+		_, err := attestation.ParseObject(object)
+		if (err == nil) != want || !want && (!errors.Is(err, attestation.ErrInvalid) || !strings.Contains(err.Error(), "credential ID of 1024 bytes")) {
+			t.Errorf("credential ID of %d bytes: %v", length, err)
 		}
 	}
 	for name, c := range map[string]*ctap2.Credential{

@@ -122,7 +122,8 @@ func firstVersion(t *testing.T, c *x509.Certificate, by *issuer) *x509.Certifica
 }
 
 // Formats mean what they are: a statement of one is not one of another, and the
-// AAGUID that a U2F statement does not sign is not believed.
+// AAGUID that a U2F statement does not sign is not believed, but the one in its
+// certificate is.
 func TestFIDOU2F(t *testing.T) {
 	root := (*issuer)(nil).issue(t, authority("Root"))
 	batch := root.issue(t, &x509.Certificate{SerialNumber: leaf().SerialNumber, Subject: pkix.Name{CommonName: "U2F"}, NotBefore: morning, NotAfter: evening})
@@ -138,7 +139,26 @@ func TestFIDOU2F(t *testing.T) {
 	if err := s.Trust(pool(root), noon); err != nil {
 		t.Error(err)
 	}
+	// The model is the one that the maker says it is.
+	u2f = packed(root.issue(t, leaf()))
+	u2f.format, u2f.aaguid = "fido-u2f", ctap2.AAGUID{1}
+	if s, err := u2f.verify(t); err != nil || s.AAGUID != model {
+		t.Errorf("%+v, %v", s, err)
+	}
+	certified := func(e pkix.Extension) func(*attested) {
+		return func(a *attested) {
+			template := leaf()
+			template.ExtraExtensions[0] = e
+			c := root.issue(t, template)
+			a.path, a.signer = []*x509.Certificate{c.Certificate}, c.key
+		}
+	}
 	for name, change := range map[string]func(a *attested){
+		"short AAGUID":     certified(octets(oidAAGUID, model[1:])),
+		"long AAGUID":      certified(octets(oidAAGUID, append(model[:], 0))),
+		"no octets":        certified(octets(oidAAGUID, nil)),
+		"AAGUID bare":      certified(pkix.Extension{Id: oidAAGUID, Value: model[:]}),
+		"critical AAGUID":  certified(pkix.Extension{Id: oidAAGUID, Value: octets(oidAAGUID, model[:]).Value, Critical: true}),
 		"two certificates": func(a *attested) { a.path = append(a.path, root.Certificate) },
 		"no certificate":   func(a *attested) { a.path = nil },
 		"null certificate": func(a *attested) { a.content = map[string]any{"x5c": nil} },

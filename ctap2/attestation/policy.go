@@ -23,7 +23,7 @@ type Policy struct {
 	Required bool
 
 	// Allow, unless empty, is all models that are accepted. U2F keys have the
-	// zero AAGUID.
+	// zero AAGUID, unless their certificate names another.
 	Allow []ctap2.AAGUID
 	// Block is models that are not accepted.
 	Block []ctap2.AAGUID

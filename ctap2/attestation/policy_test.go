@@ -22,9 +22,17 @@ func TestPolicy(t *testing.T) {
 	stranger := (*issuer)(nil).issue(t, authority("Stranger"))
 	basic := statement(t, root.issue(t, leaf()))
 	foreign := statement(t, stranger.issue(t, leaf()))
-	u2f := packed(root.issue(t, leaf()))
+	anonymous := leaf()
+	anonymous.ExtraExtensions = nil
+	u2f := packed(root.issue(t, anonymous))
 	u2f.format = "fido-u2f"
 	old, err := u2f.verify(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u2f = packed(root.issue(t, leaf()))
+	u2f.format = "fido-u2f"
+	asU2F, err := u2f.verify(t)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,13 +83,15 @@ func TestPolicy(t *testing.T) {
 		"roots alone: self":   {attestation.Policy{Roots: pool(root)}, self, nil, ""},
 		"roots alone: forged": {attestation.Policy{Roots: pool(root)}, foreign, attestation.ErrIssuer, "issued by somebody else"},
 
-		"allowed":            {attestation.Policy{Allow: []ctap2.AAGUID{other, model}}, basic, nil, ""},
-		"not allowed":        {attestation.Policy{Allow: []ctap2.AAGUID{other}}, basic, attestation.ErrNotAllowed, "model f00d0000-0000-0000-0000-000000000001 refused: the model is not on the allow list"},
-		"U2F with an AAGUID": {attestation.Policy{Allow: []ctap2.AAGUID{model}}, old, attestation.ErrNotAllowed, "key without an AAGUID refused"},
-		"U2F allowed":        {attestation.Policy{Allow: []ctap2.AAGUID{{}}}, old, nil, ""},
-		"blocked":            {attestation.Policy{Block: []ctap2.AAGUID{model}}, self, attestation.ErrBlocked, "block list"},
-		"not blocked":        {attestation.Policy{Block: []ctap2.AAGUID{other}}, self, nil, ""},
-		"blocked, allowed":   {attestation.Policy{Allow: []ctap2.AAGUID{model}, Block: []ctap2.AAGUID{model}}, basic, attestation.ErrBlocked, "block list"},
+		"allowed":          {attestation.Policy{Allow: []ctap2.AAGUID{other, model}}, basic, nil, ""},
+		"not allowed":      {attestation.Policy{Allow: []ctap2.AAGUID{other}}, basic, attestation.ErrNotAllowed, "model f00d0000-0000-0000-0000-000000000001 refused: the model is not on the allow list"},
+		"U2F, not allowed": {attestation.Policy{Allow: []ctap2.AAGUID{model}}, old, attestation.ErrNotAllowed, "key without an AAGUID refused"},
+		"U2F allowed":      {attestation.Policy{Allow: []ctap2.AAGUID{{}}}, old, nil, ""},
+		"as U2F, allowed":  {attestation.Policy{Required: true, Roots: pool(root), Allow: []ctap2.AAGUID{model}}, asU2F, nil, ""},
+		"as U2F, blocked":  {attestation.Policy{Required: true, Roots: pool(root), Block: []ctap2.AAGUID{model}}, asU2F, attestation.ErrBlocked, "block list"},
+		"blocked":          {attestation.Policy{Block: []ctap2.AAGUID{model}}, self, attestation.ErrBlocked, "block list"},
+		"not blocked":      {attestation.Policy{Block: []ctap2.AAGUID{other}}, self, nil, ""},
+		"blocked, allowed": {attestation.Policy{Allow: []ctap2.AAGUID{model}, Block: []ctap2.AAGUID{model}}, basic, attestation.ErrBlocked, "block list"},
 
 		"metadata: known":              {attestation.Policy{Required: true, Metadata: known(nil)}, basic, nil, ""},
 		"metadata: their roots first":  {attestation.Policy{Required: true, Metadata: known(nil), Roots: pool(stranger)}, foreign, attestation.ErrIssuer, `"Model 1" refused: not trusted`},

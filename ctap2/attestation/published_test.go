@@ -1,6 +1,7 @@
 package attestation_test
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/x509"
 	_ "embed"
@@ -21,7 +22,7 @@ var published []byte
 func TestPublished(t *testing.T) {
 	var file struct {
 		Cases []struct {
-			Name, Source, Type                string
+			Name, Source, Type, AAGUID        string // AAGUID: in a certificate of a U2F key
 			Root                              []byte
 			ClientDataJSON, AttestationObject string
 		}
@@ -57,8 +58,12 @@ func TestPublished(t *testing.T) {
 			if s.Type != attestation.Basic {
 				return
 			}
-			if (made.Format == "fido-u2f") != (s.AAGUID == ctap2.AAGUID{}) {
-				t.Errorf("model %v", s.AAGUID)
+			want := made.AuthData.AAGUID.String()
+			if made.Format == "fido-u2f" {
+				want = cmp.Or(c.AAGUID, ctap2.AAGUID{}.String())
+			}
+			if s.AAGUID.String() != want {
+				t.Errorf("model %v, want %s", s.AAGUID, want)
 			}
 			at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 			if c.Root == nil {

@@ -1,10 +1,14 @@
 package attestation_test
 
 import (
+	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
+	"io"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -119,6 +123,28 @@ func TestTrustRefusesSHA1(t *testing.T) {
 	if !errors.Is(err, attestation.ErrUntrusted) || !strings.Contains(err.Error(), "insecure algorithm SHA1-RSA") {
 		t.Error(err)
 	}
+}
+
+// A stranger's RSA key does not get to ask for any amount of work.
+func TestRSAKeys(t *testing.T) {
+	root := (*issuer)(nil).issue(t, authority("Root"))
+	for bits, want := range map[uint]bool{8192: true, 8193: false} {
+		modulus := new(big.Int).Lsh(big.NewInt(1), bits-1)
+		long := root.issueFor(t, authority("Long"), holder{&rsa.PublicKey{N: modulus.SetBit(modulus, 0, 1), E: 1<<31 - 1}})
+		_, err := packed(root.issue(t, leaf()), long).verify(t)
+		if (err == nil) != want || !want && (!errors.Is(err, attestation.ErrInvalid) || !strings.Contains(err.Error(), "RSA key of 8193 bits")) {
+			t.Errorf("%d bits: %v", bits, err)
+		}
+	}
+}
+
+// A holder has a public key, and cannot sign with it.
+type holder struct{ key crypto.PublicKey }
+
+func (h holder) Public() crypto.PublicKey { return h.key }
+
+func (holder) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.ErrUnsupported
 }
 
 // The zero time is now.

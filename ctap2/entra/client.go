@@ -93,7 +93,11 @@ func (c *Client) call(name, method, user, below string) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &call{name, method, strings.TrimSuffix(base, "/") + "/users/" + segment + "/authentication/fido2Methods" + below, nil}, nil
+	users := "/users/" + segment
+	if strings.HasPrefix(user, "$") { // which Graph takes for a query option there
+		users = "/users('" + url.PathEscape(strings.ReplaceAll(user, "'", "''")) + "')"
+	}
+	return &call{name, method, strings.TrimSuffix(base, "/") + users + "/authentication/fido2Methods" + below, nil}, nil
 }
 
 // pathSegment returns a name as a segment of a URL's path.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 
 	"github.com/tapstone/fido/ctap2"
 )
@@ -14,7 +15,8 @@ type Deprovisioning struct {
 	// MethodID is which key, by the ID of a Method. Empty: it is looked up by
 	// CredentialID.
 	MethodID string
-	// CredentialID is the credential on the key. Nil: it is read from MethodID.
+	// CredentialID is the credential on the key. Nil: it is read from MethodID, if
+	// that is not a UUID, as Graph's documentation of version 1.0 has it.
 	CredentialID []byte
 	// Key is the key itself, for the credential to be deleted from it too. Nil:
 	// it is not at hand.
@@ -27,7 +29,8 @@ type Deprovisioning struct {
 // CredentialMade if the key was not at hand or did not do it, Removed.
 //
 // What Entra does not know, and has forgotten before, say, is ErrNotRegistered,
-// unless the key is at hand and holds it.
+// unless the key is at hand and holds it. If the key is at hand, and nothing tells
+// which credential it is, Entra is not asked, and that is ErrInvalidRequest.
 func (c *Client) Deprovision(ctx context.Context, d *Deprovisioning) Result {
 	if d == nil {
 		return Result{Err: invalid("no Deprovisioning")}
@@ -58,9 +61,16 @@ func (c *Client) Deprovision(ctx context.Context, d *Deprovisioning) Result {
 	return r
 }
 
+// uuid is the form of IDs that name no credential. They can be read as base64url,
+// too.
+var uuid = regexp.MustCompile(`(?i)^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
 // forget makes Entra forget a key, and returns what is left.
 func (c *Client) forget(ctx context.Context, d *Deprovisioning) (State, error) {
 	methodID := d.MethodID
+	if d.Key != nil && len(d.CredentialID) == 0 && methodID != "" && (uuid.MatchString(methodID) || CredentialIDs(methodID) == nil) {
+		return Registered, invalid("CredentialID is needed: MethodID does not tell which credential it is")
+	}
 	if methodID == "" {
 		if len(d.CredentialID) == 0 {
 			return Registered, invalid("neither MethodID nor CredentialID")

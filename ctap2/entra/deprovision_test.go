@@ -29,6 +29,27 @@ func TestDeprovision(t *testing.T) {
 			},
 			state: entra.Removed,
 		},
+		"by a UUID": {
+			change: func(_ *testing.T, g *graph, d *entra.Deprovisioning) {
+				d.CredentialID = nil
+				g.users[ada].methods[0].ID, d.MethodID = "73ECec75-b546-cd6a-d74d-8bb81e58d4a7", "73ECec75-b546-cd6a-d74d-8bb81e58d4a7"
+			},
+			state: entra.Registered, is: entra.ErrInvalidRequest, onKey: 1, registered: 1,
+		},
+		"by a UUID, no key": {
+			change: func(_ *testing.T, g *graph, d *entra.Deprovisioning) {
+				d.CredentialID, d.Key = nil, nil
+				g.users[ada].methods[0].ID, d.MethodID = "73ecec75-b546-cd6a-d74d-8bb81e58d4a7", "73ecec75-b546-cd6a-d74d-8bb81e58d4a7"
+			},
+			state: entra.CredentialMade, onKey: 1,
+		},
+		"by no credential's ID": {
+			change: func(_ *testing.T, g *graph, d *entra.Deprovisioning) {
+				d.CredentialID = nil
+				g.users[ada].methods[0].ID, d.MethodID = "method 1", "method 1"
+			},
+			state: entra.Registered, is: entra.ErrInvalidRequest, onKey: 1, registered: 1,
+		},
 		"no key at hand": {change: func(_ *testing.T, _ *graph, d *entra.Deprovisioning) { d.Key = nil }, state: entra.CredentialMade, onKey: 1},
 		"the wrong key": {
 			change: func(t *testing.T, _ *graph, d *entra.Deprovisioning) { d.Key = openKey(t, virtual.Config{}) },

@@ -189,12 +189,19 @@ func (g *graph) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 
 	path := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
+	quoted := len(path) > 1 && strings.HasPrefix(path[1], "users('") && strings.HasSuffix(path[1], "')")
+	if quoted {
+		path = slices.Concat(path[:1], []string{"users", path[1][len("users('") : len(path[1])-len("')")]}, path[2:])
+	}
 	if len(path) < 5 || path[0] != "beta" || path[1] != "users" || path[3] != "authentication" || path[4] != "fido2Methods" {
 		g.refuse(w, 404, "Request_ResourceNotFound", "no such path")
 		return
 	}
 	name, err := url.PathUnescape(path[2])
-	if err != nil {
+	if quoted {
+		name = strings.ReplaceAll(name, "''", "'")
+	}
+	if err != nil || !quoted && strings.HasPrefix(name, "$") {
 		g.refuse(w, 400, "badRequest", "path")
 		return
 	}
@@ -400,7 +407,7 @@ func (g *graph) register(w http.ResponseWriter, name string, body []byte, now ti
 		refuse(err.Error())
 		return
 	}
-	if n := len([]rune(request.DisplayName)); n < 1 || n > 30 {
+	if len([]rune(request.DisplayName)) > 30 {
 		refuse("displayName")
 		return
 	}

@@ -1,9 +1,11 @@
 package entra
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -112,7 +114,11 @@ func sameHost(a, b string) bool {
 		return false
 	}
 	second, err := url.Parse(b)
-	return err == nil && first.Scheme == second.Scheme && strings.EqualFold(first.Host, second.Host) && second.User == nil
+	return err == nil && first.Scheme == second.Scheme && strings.EqualFold(hostPort(first), hostPort(second)) && second.User == nil
+}
+
+func hostPort(u *url.URL) string {
+	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), map[string]string{"https": "443", "http": "80"}[u.Scheme]))
 }
 
 // Find returns the Method that a credential is, after asking Graph. If Entra
@@ -195,9 +201,13 @@ func (c *Client) Register(ctx context.Context, user string, registration *Regist
 	}
 }
 
-// Rename gives a key another name in the lists that Entra shows. Graph's SDKs
-// have the call, its reference does not: be prepared for HTTP 405.
+// Rename gives a key another name in the lists that Entra shows, of 1 to 30
+// characters. Graph's SDKs have the call, its reference does not: be prepared for
+// HTTP 405.
 func (c *Client) Rename(ctx context.Context, user, methodID, displayName string) error {
+	if displayName == "" {
+		return invalid("no display name")
+	}
 	if err := checkDisplayName(displayName); err != nil {
 		return err
 	}
@@ -243,11 +253,11 @@ func (c *Client) change(ctx context.Context, p *patience, name, method, user, me
 	return err
 }
 
-// checkDisplayName refuses names that Entra does.
+// checkDisplayName refuses names that Entra does. No name is left to Graph.
 func checkDisplayName(name string) error {
 	const most = 30
-	if n := utf8.RuneCountInString(name); n < 1 || n > most {
-		return invalid("a display name of %d characters, not 1 to %d", n, most)
+	if n := utf8.RuneCountInString(name); n > most {
+		return invalid("a display name of %d characters, not %d at most", n, most)
 	}
 	return nil
 }

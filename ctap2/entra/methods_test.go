@@ -2,6 +2,7 @@ package entra_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -129,8 +130,9 @@ func TestRegisterDisplayName(t *testing.T) {
 	client := &entra.Client{}
 	for _, name := range []string{"", strings.Repeat("é", 31)} {
 		registration := &entra.Registration{DisplayName: name, Response: new(webauthn.RegistrationResponse)}
-		if _, err := client.Register(t.Context(), ada, registration); !errors.Is(err, entra.ErrInvalidRequest) {
-			t.Errorf("%q: %v", name, err)
+		_, err := client.Register(t.Context(), ada, registration)
+		if named := name != ""; !errors.Is(err, entra.ErrInvalidRequest) || strings.Contains(err.Error(), "display name") != named {
+			t.Errorf("%q: %v", name, err) // without a Token
 		}
 		if err := client.Rename(t.Context(), ada, "x", name); !errors.Is(err, entra.ErrInvalidRequest) {
 			t.Errorf("%q: %v", name, err)
@@ -157,6 +159,19 @@ func TestRegistrationJSON(t *testing.T) {
 	const want = `{"displayName":"Red Key","publicKeyCredential":{"id":"-_8","response":{"clientDataJSON":"e30","attestationObject":"oA"},"clientExtensionResults":{"hmacCreateSecret":true}}}`
 	if string(got) != want {
 		t.Errorf("%s", got)
+	}
+	for _, v := range []any{r, *r} {
+		if got, err := json.Marshal(v); err != nil || string(got) != want {
+			t.Errorf("%T: %s %v", v, got, err)
+		}
+	}
+	r.DisplayName = ""
+	if got, err := json.Marshal(r); err != nil || string(got) != strings.Replace(want, `"displayName":"Red Key",`, "", 1) {
+		t.Errorf("%s %v", got, err)
+	}
+	r.Response = nil
+	if got, err := json.Marshal(r); !errors.Is(err, entra.ErrInvalidRequest) {
+		t.Errorf("%s %v", got, err)
 	}
 }
 
@@ -248,9 +263,33 @@ func TestPages(t *testing.T) {
 	})
 }
 
+// The next page may be at Graph's usual port, by name.
+func TestPort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGraph(t, ada)
+		g.fail("list", fault{body: `{"value": [], "@odata.nextLink": "http://LOCALHOST:80/beta/users/` + ada + `/authentication/fido2Methods"}`})
+		if _, err := g.api().Methods(t.Context(), ada); err != nil || len(g.calls) != 2 {
+			t.Errorf("%v, %d calls", err, len(g.calls))
+		}
+	})
+}
+
+// Users are found whatever their names are made of.
+func TestUserNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		names := []string{"$ada@contoso.com", "$o'hara@contoso.com", "o'hara@contoso.com", "ada_x.com#EXT#@contoso.com", "a/b"}
+		g := newGraph(t, names...)
+		for _, name := range names {
+			if _, err := g.api().Methods(t.Context(), name); err != nil || g.made("list "+name) != 1 {
+				t.Errorf("%s: %v, %q", name, err, g.calls)
+			}
+		}
+	})
+}
+
 // The token goes to no other server than Graph's.
 func TestForeignPage(t *testing.T) {
-	for _, next := range []string{"https://localhost/beta/x", "http://evil.example/beta/x", "http://u:p@localhost/x", "%zz", "//localhost/x"} {
+	for _, next := range []string{"https://localhost/beta/x", "http://evil.example/beta/x", "http://localhost:443/beta/x", "http://u:p@localhost/x", "%zz", "//localhost/x"} {
 		synctest.Test(t, func(t *testing.T) {
 			g := newGraph(t, ada)
 			g.fail("list", fault{body: fmt.Sprintf(`{"value": [], "@odata.nextLink": %q}`, next)})

@@ -54,7 +54,7 @@ func (s State) String() string {
 // An Assignment says whose a key shall be.
 type Assignment struct {
 	User        string // object ID, or user principal name
-	DisplayName string // what Entra's lists shall call the key, in 1 to 30 characters
+	DisplayName string // what Entra's lists shall call the key, in up to 30 characters; empty: Graph's choice
 }
 
 // A Result is what became of one Assignment.

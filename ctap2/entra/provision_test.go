@@ -392,7 +392,7 @@ func TestProvisionNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGraph(t, ada)
 		results := g.api().Provision(t.Context(), &entra.Provisioning{
-			Assignments: []entra.Assignment{{User: ada}, {User: "", DisplayName: "key"}, {User: "eve", DisplayName: "key"}},
+			Assignments: []entra.Assignment{{User: ada, DisplayName: strings.Repeat("k", 31)}, {User: "", DisplayName: "key"}, {User: "eve", DisplayName: "key"}},
 			Key: func(context.Context, entra.Assignment) (*ctap2.Authenticator, error) {
 				t.Error("asked for a key")
 				return nil, errors.New("no")

@@ -12,7 +12,8 @@ import (
 // A Registration is a credential that a key has made for Entra. Its JSON is what
 // Graph takes (fido2AuthenticationMethod).
 type Registration struct {
-	// DisplayName is what people shall call the key, in 1 to 30 characters.
+	// DisplayName is what people shall call the key, in up to 30 characters.
+	// Empty: Graph's choice.
 	DisplayName string
 	// Response is what the key made. Graph takes a part of it.
 	Response *webauthn.RegistrationResponse
@@ -46,8 +47,12 @@ func (o *Options) Create(ctx context.Context, key *ctap2.Authenticator) (*Regist
 	return &Registration{Response: response}, nil
 }
 
-// MarshalJSON returns the body of a request to register the credential.
-func (r *Registration) MarshalJSON() ([]byte, error) {
+// MarshalJSON returns the body of a request to register the credential. Without
+// a Response it fails with ErrInvalidRequest.
+func (r Registration) MarshalJSON() ([]byte, error) {
+	if r.Response == nil {
+		return nil, invalid("a Registration without Response")
+	}
 	whole, err := json.Marshal(r.Response)
 	if err != nil {
 		return nil, err
@@ -60,7 +65,7 @@ func (r *Registration) MarshalJSON() ([]byte, error) {
 	}
 	// Graph's type has no more members than these.
 	var body struct {
-		DisplayName         string `json:"displayName"`
+		DisplayName         string `json:"displayName,omitempty"`
 		PublicKeyCredential struct {
 			ID       webauthn.Base64URL `json:"id"`
 			Response struct {

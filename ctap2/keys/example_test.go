@@ -30,6 +30,37 @@ func Example() {
 	// Output: plug it in
 }
 
+// Have all keys open that are attached.
+func ExampleWatch() {
+	ctx := context.Background()
+	open := make(map[string]*ctap2.Authenticator)
+	defer func() {
+		for _, authenticator := range open {
+			authenticator.Close()
+		}
+	}()
+	for event, err := range keys.Watch(ctx) {
+		if err != nil {
+			log.Println(err)
+			return
+		}
+		name := event.Key.Name()
+		if authenticator := open[name]; authenticator != nil { // it goes
+			authenticator.Close()
+			delete(open, name)
+		}
+		if !event.Arrived {
+			continue
+		}
+		authenticator, err := keys.Open(ctx, event.Key)
+		if err != nil {
+			log.Println(name, err) // perhaps a card that is not a FIDO card
+			continue
+		}
+		open[name] = authenticator
+	}
+}
+
 // Say of each key that it waits for a touch, and when it no longer does. Software
 // keys stand in for those that [keys.List] finds and [keys.Open] opens.
 func ExampleSelect() {

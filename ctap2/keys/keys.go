@@ -21,6 +21,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"slices"
 	"sync"
@@ -41,8 +42,11 @@ var (
 )
 
 // A Key is a security key that is attached to this machine. Exactly one of its
-// fields is set.
+// fields is set. It cannot be compared: what tells it from the others that are
+// attached, in a map for instance, is its name.
 type Key struct {
+	_ [0]func() // two Keys of one security key would not be equal
+
 	HID *hid.Info
 	// Reader is a smart card reader with a card in it. Whether that is a FIDO
 	// card shows when it is opened: asking each card disturbs other programs.
@@ -114,23 +118,33 @@ var thisMachine = machine{
 }
 
 // List returns the keys on USB and the readers with a card in them. It opens
-// none. A machine, or a build, that has only one of the two is no error, nor is
-// one without keys; what was found is returned with any other error as well.
+// none. It is no error if there are none, nor if only one of the two can be
+// listed because the build lacks the other or no smart card service runs. With
+// any other error, List still returns what it found.
 func List(ctx context.Context) ([]Key, error) { return thisMachine.list(ctx) }
 
 func (m *machine) list(ctx context.Context) ([]Key, error) {
-	var keys []Key
-	devices, errHID := m.listHID(ctx)
+	usb, errHID := m.listUSB(ctx)
+	cards, errNFC := m.listCards(ctx)
+	return append(usb, cards...), problem(errHID, errNFC)
+}
+
+func (m *machine) listUSB(ctx context.Context) (keys []Key, err error) {
+	devices, err := m.listHID(ctx)
 	for _, d := range devices {
 		keys = append(keys, Key{HID: &d})
 	}
-	readers, errNFC := m.listReaders(ctx)
+	return keys, err
+}
+
+func (m *machine) listCards(ctx context.Context) (keys []Key, err error) {
+	readers, err := m.listReaders(ctx)
 	for _, r := range readers {
 		if r.Card {
 			keys = append(keys, Key{Reader: &r})
 		}
 	}
-	return keys, problem(errHID, errNFC)
+	return keys, err
 }
 
 // problem joins what went wrong on both sides: that one of them is not there at
@@ -253,48 +267,57 @@ type Event struct {
 	Arrived bool // or else removed
 }
 
+// Pauses before the smart card service is tried again.
+const (
+	servicePause = 3 * time.Second
+	refusalPause = time.Minute // each refusal is a line in the service's log
+)
+
 // Watch returns what comes and goes on USB and in smart card readers, beginning
 // with what is there. The sequence ends when the loop over it does, or with an
-// error, which comes last: that of ctx when ctx ends, or one of hid.Watch and
-// nfc.Watch. A machine, or a build, that has only one of the two is no error.
+// error, which comes last: that of ctx when ctx ends, or one of hid.Watch.
 // Nothing is left running.
+//
+// Keys on USB are watched also where cards cannot be: in a build without PC/SC,
+// and where no smart card service runs, or it refuses this user, or it fails;
+// [nfc.Readers] tells which. Cards that were there are removed then, and come
+// again with the service, which is tried every three seconds, after a refusal
+// every minute. In a build without HID support an error of nfc.Watch ends the
+// sequence.
+//
+// A loop that is given its sequence as an argument can be tested with another
+// one, of Events that the test makes up.
 func Watch(ctx context.Context) iter.Seq2[Event, error] { return thisMachine.watch(ctx) }
 
 func (m *machine) watch(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		inner, cancel := context.WithCancel(ctx)
 		events := make(chan Event)
+		noUSB := make(chan struct{})
 		var errHID, errNFC error
 		var watchers sync.WaitGroup
-		send := func(e Event) bool {
-			select {
-			case events <- e:
-				return true
-			case <-inner.Done():
-				return false
+		// pass returns with what error the sequence ended.
+		pass := func(sequence iter.Seq2[Event, error]) error {
+			for e, err := range sequence {
+				if err != nil {
+					return err
+				}
+				select {
+				case events <- e:
+				case <-inner.Done():
+					return nil
+				}
 			}
+			return nil
 		}
-		// The one that ends first ends the other, unless it had nothing to watch.
 		watchers.Go(func() {
-			for e, err := range m.watchHID(inner) {
-				if errHID = err; err != nil || !send(Event{Key{HID: &e.Info}, e.Kind == hid.Arrival}) {
-					break
-				}
-			}
-			if !errors.Is(errHID, hid.ErrUnsupported) {
+			if errHID = pass(m.watchUSB(inner)); errors.Is(errHID, hid.ErrUnsupported) {
+				close(noUSB)
+			} else {
 				cancel()
 			}
 		})
-		watchers.Go(func() {
-			for e, err := range m.watchNFC(inner) {
-				if errNFC = err; err != nil || !send(Event{Key{Reader: &e.Reader}, e.Inserted}) {
-					break
-				}
-			}
-			if !errors.Is(errNFC, nfc.ErrUnsupported) && !errors.Is(errNFC, nfc.ErrNoService) {
-				cancel()
-			}
-		})
+		watchers.Go(func() { errNFC = pass(m.watchCards(inner, noUSB)) })
 		go func() {
 			watchers.Wait()
 			close(events)
@@ -313,12 +336,70 @@ func (m *machine) watch(ctx context.Context) iter.Seq2[Event, error] {
 			yield(Event{}, fmt.Errorf("keys: %w", context.Cause(ctx)))
 			return
 		}
-		for _, err := range []*error{&errHID, &errNFC} {
-			if errors.Is(*err, context.Canceled) { // the other one's end was its end
-				*err = nil
-			}
+		if errors.Is(errNFC, context.Canceled) { // the end of USB was its end
+			errNFC = nil
 		}
 		yield(Event{}, problem(errHID, errNFC))
+	}
+}
+
+func (m *machine) watchUSB(ctx context.Context) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		for e, err := range m.watchHID(ctx) {
+			if err != nil {
+				yield(Event{}, err)
+				return
+			}
+			if !yield(Event{Key{HID: &e.Info}, e.Kind == hid.Arrival}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// watchCards tries again where nfc.Watch fails, unless the build has no PC/SC or
+// alone is closed, which says that there is nothing else to watch.
+func (m *machine) watchCards(ctx context.Context, alone <-chan struct{}) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		for {
+			var there []Key
+			var failure error
+			for e, err := range m.watchNFC(ctx) {
+				if failure = err; err != nil {
+					break
+				}
+				there = slices.DeleteFunc(there, func(k Key) bool { return k.Name() == e.Name })
+				key := Key{Reader: &e.Reader}
+				if e.Inserted {
+					there = append(there, key)
+				}
+				if !yield(Event{key, e.Inserted}, nil) {
+					return
+				}
+			}
+			if ctx.Err() != nil || errors.Is(failure, nfc.ErrUnsupported) {
+				yield(Event{}, failure)
+				return
+			}
+			for _, key := range there {
+				if !yield(Event{Key: key}, nil) {
+					return
+				}
+			}
+			pause := servicePause
+			if errors.Is(failure, fs.ErrPermission) {
+				pause = refusalPause
+			}
+			select {
+			case <-time.After(pause):
+				continue
+			case <-alone:
+			case <-ctx.Done():
+				failure = fmt.Errorf("keys: %w", context.Cause(ctx))
+			}
+			yield(Event{}, failure)
+			return
+		}
 	}
 }
 
@@ -328,12 +409,31 @@ func (m *machine) watch(ctx context.Context) iter.Seq2[Event, error] {
 // model with the same serial number; without a serial number it is one of the
 // same model, and a card is the card in the same reader. Other keys of the same
 // model that are attached when Again is called are not taken for it.
+//
+// The error is that of ctx when ctx ends, or of listing or watching the keys that
+// are attached as this one is: what is wrong with cards is no matter of a key on
+// USB. A smart card service that does not run, or fails meanwhile, is waited for.
+// A zero Key is refused with ErrNoKey.
 func Again(ctx context.Context, key Key, gone bool) (Key, error) {
 	return thisMachine.again(ctx, key, gone)
 }
 
 func (m *machine) again(ctx context.Context, key Key, gone bool) (Key, error) {
-	listed, err := m.list(ctx)
+	var list func(context.Context) ([]Key, error)
+	var watch iter.Seq2[Event, error]
+	switch {
+	case key.HID != nil:
+		list, watch = m.listUSB, m.watchUSB(ctx)
+	case key.Reader != nil:
+		list = func(ctx context.Context) ([]Key, error) {
+			cards, err := m.listCards(ctx)
+			return cards, problem(nil, err) // Windows stops its service with the last reader
+		}
+		watch = m.watchCards(ctx, nil)
+	default:
+		return Key{}, ErrNoKey
+	}
+	listed, err := list(ctx)
 	if err != nil {
 		return Key{}, err
 	}
@@ -349,9 +449,9 @@ func (m *machine) again(ctx context.Context, key Key, gone bool) (Key, error) {
 	}
 	var missed atomic.Bool
 	if gone {
-		defer m.lookFor(ctx, key, &missed)()
+		defer lookFor(ctx, key, list, &missed)()
 	}
-	for e, err := range m.watch(ctx) {
+	for e, err := range watch {
 		switch {
 		case err != nil:
 			return Key{}, err
@@ -372,7 +472,7 @@ func (m *machine) again(ctx context.Context, key Key, gone bool) (Key, error) {
 // lookFor looks whether a key is still there, and says in missed when it is
 // not: a key that goes before the watch has begun is a removal that nobody
 // reports. The function it returns ends that.
-func (m *machine) lookFor(ctx context.Context, key Key, missed *atomic.Bool) (end func()) {
+func lookFor(ctx context.Context, key Key, list func(context.Context) ([]Key, error), missed *atomic.Bool) (end func()) {
 	const interval = 100 * time.Millisecond
 	ctx, cancel := context.WithCancel(ctx)
 	var looking sync.WaitGroup
@@ -385,7 +485,7 @@ func (m *machine) lookFor(ctx context.Context, key Key, missed *atomic.Bool) (en
 			case <-ctx.Done():
 				return
 			}
-			listed, err := m.list(ctx)
+			listed, err := list(ctx)
 			missed.Store(err == nil && !slices.ContainsFunc(listed, func(k Key) bool { return k.same(key) && k.Name() == key.Name() }))
 		}
 	})

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -104,6 +106,9 @@ func TestListAndFind(t *testing.T) {
 	if s := list[0].String(); !strings.Contains(s, "/dev/hidraw0") || !strings.Contains(s, "1050:0000") || !strings.Contains(s, "A1") {
 		t.Error(s)
 	}
+	if reflect.TypeFor[Key]().Comparable() {
+		t.Error("two Keys of one key are not equal, but can be compared")
+	}
 	if list[4].String() != "Reader 1" || list[4].Serial() != "" || (Key{}).Name() != "" {
 		t.Error(list[4])
 	}
@@ -132,7 +137,7 @@ func TestOneSideMissing(t *testing.T) {
 		if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) || len(list) == 0 {
 			t.Errorf("%v, %v: %v", tt.hid, tt.nfc, err)
 		}
-		if tt.want == nil {
+		if tt.want == nil || tt.hid == nil {
 			continue // watching has no end
 		}
 		for _, err := range d.watch(t.Context()) {
@@ -282,7 +287,7 @@ func TestWatch(t *testing.T) {
 			t.Errorf("%v", got)
 		}
 
-		// The end of ctx, and of either side.
+		// The end of ctx, and of USB.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		last := func() (err error) {
@@ -300,11 +305,92 @@ func TestWatch(t *testing.T) {
 			t.Error(err)
 		}
 		ctx = t.Context()
-		close(d.nfc)
+		close(d.hid)
 		if err := last(); err == nil || errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "broken") {
 			t.Error(err)
 		}
 	})
+}
+
+// A smart card service that fails, in whatever way, takes its cards with it, and
+// nothing else; when it is back, so are they.
+func TestWatchWithoutService(t *testing.T) {
+	for _, failure := range []error{nfc.ErrNoService, fs.ErrPermission, errors.New("broken")} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDesk(t)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			since := time.Now()
+			tries := 0
+			d.watchNFC = func(ctx context.Context) iter.Seq2[nfc.Event, error] {
+				return func(yield func(nfc.Event, error) bool) {
+					tries++
+					if tries != 2 { // when it is not back yet
+						for _, name := range []string{"Reader 1", "Reader 2", "Reader 3"} {
+							if !yield(nfc.Event{Reader: nfc.Reader{Name: name, Card: true}, Inserted: true}, nil) {
+								return
+							}
+						}
+						if !yield(nfc.Event{Reader: nfc.Reader{Name: "Reader 2"}}, nil) {
+							return
+						}
+						select {
+						case <-time.After(time.Minute):
+						case <-ctx.Done():
+						}
+					}
+					yield(nfc.Event{}, failure)
+				}
+			}
+			go func() {
+				time.Sleep(61 * time.Second)
+				select {
+				case d.hid <- hid.Event{Kind: hid.Arrival, Info: d.devices[0]}:
+				case <-ctx.Done():
+				}
+			}()
+			want := []string{
+				"Reader 1 true", "Reader 2 true", "Reader 3 true", "Reader 2 false",
+				"Reader 1 false", "Reader 3 false",
+				"/dev/hidraw0 true",
+				"Reader 1 true", "Reader 2 true", "Reader 3 true", "Reader 2 false",
+			}
+			var got []string
+			for e, err := range d.watch(ctx) {
+				if err != nil {
+					t.Errorf("%v: %v", failure, err)
+					break
+				}
+				if got = append(got, fmt.Sprint(e.Key.Name(), " ", e.Arrived)); len(got) == len(want) {
+					break
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%v: %q", failure, got)
+			}
+			// Each refusal is a line in the service's log.
+			if took := time.Since(since) - time.Minute; (took > time.Minute) != (failure == fs.ErrPermission) {
+				t.Errorf("%v: back after %v", failure, took)
+			}
+		})
+	}
+}
+
+// The end of ctx is no removal.
+func TestWatchEndsWithCards(t *testing.T) {
+	for range 20 { // or it may be by chance
+		synctest.Test(t, func(t *testing.T) {
+			d := newDesk(t)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			go func() { d.nfc <- nfc.Event{Reader: d.readers[1], Inserted: true} }()
+			for e, err := range d.watch(ctx) {
+				if err == nil && !e.Arrived {
+					t.Errorf("%v is gone", e.Key)
+				}
+			}
+		})
+	}
 }
 
 // A key is found again under another path, by its serial number or its model.

@@ -5,9 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/tapstone/fido/ctap2"
 )
+
+// keyPatience is the least that a key waits for its user before it may be asked
+// again: one that gives up at once has another reason.
+const keyPatience = 5 * time.Second
 
 // errChosen ends the wait of the keys that were not touched.
 var errChosen = errors.New("another key was chosen")
@@ -17,12 +22,18 @@ var errChosen = errors.New("another key was chosen")
 // when it returns. It uses authenticatorSelection, and a registration that
 // cannot succeed on keys from before CTAP 2.1 (see
 // [ctap2.Authenticator.Selection]). A key that gives up waiting is asked again
-// until ctx ends; one that fails, as by being unplugged, or whose user
-// declines, is out. If none is left the error wraps ErrNoKey and theirs.
+// until ctx ends; one that gives up at once, or fails, as by being unplugged, or
+// whose user declines, is out. If none is left the error wraps ErrNoKey and
+// theirs.
 //
 // Of a single key no touch is asked. Of several, Touch and TouchDone of each one's
 // Interaction are called, at the same time: where keys share an Interaction, its
 // functions must take care of what they share.
+//
+// Select does not take a key that arrives while it waits. A program that wants
+// that does what Select does, with one goroutine more for each that arrives: each
+// calls Selection of its key, and the first that returns nil cancels the context
+// of all.
 func Select(ctx context.Context, keys []*ctap2.Authenticator) (int, error) {
 	switch len(keys) {
 	case 0:
@@ -40,10 +51,7 @@ func Select(ctx context.Context, keys []*ctap2.Authenticator) (int, error) {
 	)
 	for i, key := range keys {
 		wait.Go(func() {
-			err := key.Selection(ctx)
-			for errors.Is(err, ctap2.ErrUserActionTimeout) && ctx.Err() == nil {
-				err = key.Selection(ctx)
-			}
+			err := patientSelection(ctx, key)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -63,4 +71,16 @@ func Select(ctx context.Context, keys []*ctap2.Authenticator) (int, error) {
 		return 0, fmt.Errorf("keys: %w", context.Cause(ctx))
 	}
 	return 0, errors.Join(failed...)
+}
+
+// patientSelection asks again where the key has lost patience.
+func patientSelection(ctx context.Context, key *ctap2.Authenticator) error {
+	for {
+		since := time.Now()
+		err := key.Selection(ctx)
+		timedOut := errors.Is(err, ctap2.ErrUserActionTimeout) || errors.Is(err, ctap2.ErrActionTimeout)
+		if !timedOut || time.Since(since) < keyPatience || ctx.Err() != nil {
+			return err
+		}
+	}
 }

@@ -3,6 +3,7 @@ package keys_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,4 +90,51 @@ func TestSelectFailures(t *testing.T) {
 			t.Errorf("nobody: %v", err)
 		}
 	})
+}
+
+// impatient is a key that does not wait longer than that, and says that nobody
+// touched it; the third time it is touched.
+type impatient struct {
+	waits  time.Duration
+	status ctap2.Status
+	asked  int
+}
+
+func (k *impatient) Exchange(_ context.Context, message []byte, _ func(byte)) ([]byte, error) {
+	if message[0] == 4 { // authenticatorGetInfo
+		return slices.Concat([]byte{0, 0xa2, 1, 0x81, 0x68}, []byte("FIDO_2_1"), []byte{3, 0x50}, make([]byte, 16)), nil
+	}
+	k.asked++
+	time.Sleep(k.waits)
+	if k.asked == 3 {
+		return []byte{0}, nil
+	}
+	return []byte{byte(k.status)}, nil
+}
+
+func (k *impatient) Close() error { return nil }
+
+// A key that has waited for its user is asked again, whichever timeout it calls
+// that. One that gives up at once is out: it would be asked without end.
+func TestSelectTimeouts(t *testing.T) {
+	for _, status := range []ctap2.Status{ctap2.ErrUserActionTimeout, ctap2.ErrActionTimeout} {
+		for waits, asked := range map[time.Duration]int{30 * time.Second: 3, 0: 1} {
+			synctest.Test(t, func(t *testing.T) {
+				key := &impatient{waits: waits, status: status}
+				var open []*ctap2.Authenticator
+				for _, transport := range []ctap2.Transport{&impatient{status: ctap2.ErrOperationDenied}, key} {
+					a, err := ctap2.Open(t.Context(), transport)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer a.Close()
+					open = append(open, a)
+				}
+				i, err := keys.Select(t.Context(), open)
+				if key.asked != asked || asked == 3 && (err != nil || i != 1) || asked == 1 && !errors.Is(err, status) {
+					t.Errorf("%v after %v: key %d, %v, asked %d times", status, waits, i, err, key.asked)
+				}
+			})
+		}
+	}
 }

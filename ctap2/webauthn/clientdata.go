@@ -3,10 +3,10 @@ package webauthn
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/tapstone/fido/ctap2"
@@ -114,15 +114,9 @@ func (x *Expectation) Check(clientDataJSON []byte, data *ctap2.AuthenticatorData
 	if data == nil {
 		return refused("there are no authenticator data")
 	}
-	var client struct {
-		Type        string    `json:"type"`
-		Challenge   Base64URL `json:"challenge"`
-		Origin      string    `json:"origin"`
-		CrossOrigin bool      `json:"crossOrigin"`
-		TopOrigin   string    `json:"topOrigin"`
-	}
-	if err := json.Unmarshal(clientDataJSON, &client); err != nil {
-		return refused("clientDataJSON: %v", err)
+	client, err := readClientData(clientDataJSON)
+	if err != nil {
+		return refused("%s", strings.TrimPrefix(err.Error(), "webauthn: "))
 	}
 	made, err := parseOrigin(client.Origin)
 	ours := data.RPIDHash == sha256.Sum256([]byte(x.RPID)) ||
@@ -137,7 +131,7 @@ func (x *Expectation) Check(clientDataJSON []byte, data *ctap2.AuthenticatorData
 	case x.Origins != nil && !slices.Contains(x.Origins, client.Origin):
 		return refused("it was made at %.64q, none of %q", client.Origin, x.Origins)
 	case x.Origins == nil && err != nil:
-		return refused("it was made at %.64q: %v", client.Origin, err)
+		return refused("it was made at %.64q: %s", client.Origin, strings.TrimPrefix(err.Error(), "webauthn: "))
 	case x.Origins == nil && !made.mayClaim(x.RPID):
 		return refused("it was made at %.64q, which may not use %q", client.Origin, x.RPID)
 	case !x.CrossOrigin && (client.CrossOrigin || client.TopOrigin != ""):
@@ -151,5 +145,22 @@ func (x *Expectation) Check(clientDataJSON []byte, data *ctap2.AuthenticatorData
 	case data.Flags.Has(ctap2.FlagBackupState) && !data.Flags.Has(ctap2.FlagBackupEligible):
 		return refused("the credential is backed up, and not of a kind that can be")
 	}
-	return &ClientData{client.Type, client.Challenge, client.Origin, client.CrossOrigin, client.TopOrigin}, nil
+	return client, nil
+}
+
+// readClientData reads client data by the exact names of the members. Members
+// whose names differ in case are not the client's word for anything.
+func readClientData(text []byte) (*ClientData, error) {
+	var err error
+	d := new(ClientData)
+	o := readObject("clientDataJSON", bytes.TrimPrefix(text, []byte("\ufeff")), &err) // which "UTF-8 decode" drops
+	for _, name := range []string{"type", "challenge", "origin"} {
+		o.require(name)
+	}
+	o.read("type", &d.Type)
+	o.read("challenge", &d.Challenge)
+	o.read("origin", &d.Origin)
+	o.read("crossOrigin", &d.CrossOrigin)
+	o.read("topOrigin", &d.TopOrigin)
+	return d, err
 }

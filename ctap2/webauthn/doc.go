@@ -28,8 +28,9 @@
 //	client.Authenticators, client.Select = []*ctap2.Authenticator{one, other}, keys.Select
 //
 // A key that holds several accounts for the site returns them all, and
-// Client.ChooseAccount chooses one. A program without the one function or the
-// other is for the case that there is nothing to choose.
+// Client.ChooseAccount chooses one. Without the function that is needed,
+// ErrNotAllowed is returned: a program can leave it out if it never has more than
+// one suitable key, or account.
 //
 // # Extensions
 //
@@ -49,8 +50,8 @@
 //
 // # Errors
 //
-// All errors are of type [Error], which has the name that a browser's would have
-// and wraps what package ctap2 returned:
+// All errors of a [Client] are of type *[Error], which has the name that a browser's
+// would have and wraps what package ctap2 returned:
 //
 //	switch {
 //	case errors.Is(err, webauthn.ErrInvalidState): // the key is registered already

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/net/idna"
 	"golang.org/x/net/publicsuffix"
 )
 
@@ -24,25 +25,25 @@ func parseOrigin(s string) (origin, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || u.User != nil || u.Path != "" && u.Path != "/" ||
 		u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#") {
-		return origin{}, refuse(ErrSecurity, "%q is not an origin, such as https://example.com", s)
+		return origin{}, refuse(ErrSecurity, "%.64q is not an origin, such as https://example.com", s)
 	}
 	// Some letters that are not in ASCII become such in lower case.
 	if strings.ContainsFunc(u.Host, func(r rune) bool { return r >= 0x80 }) {
-		return origin{}, refuse(ErrSecurity, "the host of origin %q is not a domain name in ASCII", s)
+		return origin{}, refuse(ErrSecurity, "the host of origin %.64q is not a domain name in ASCII", s)
 	}
 	o := origin{host: strings.ToLower(u.Hostname())}
 	local := o.host == "localhost" || strings.HasSuffix(o.host, ".localhost")
 	if u.Scheme != "https" && (u.Scheme != "http" || !local) {
-		return origin{}, refuse(ErrSecurity, "origin %q is not a secure context: neither https nor localhost", s)
+		return origin{}, refuse(ErrSecurity, "origin %.64q is not a secure context: neither https nor localhost", s)
 	}
 	if !validDomain(o.host) {
-		return origin{}, refuse(ErrSecurity, "the host of origin %q is not a domain name in ASCII", s)
+		return origin{}, refuse(ErrSecurity, "the host of origin %.64q is not a domain name in ASCII", s)
 	}
 	o.text = u.Scheme + "://" + o.host
 	if port := u.Port(); port != "" {
 		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil {
-			return origin{}, refuse(ErrSecurity, "the port of origin %q is out of range", s)
+			return origin{}, refuse(ErrSecurity, "the port of origin %.64q is out of range", s)
 		}
 		if n != map[string]uint64{"https": 443, "http": 80}[u.Scheme] {
 			o.text += ":" + strconv.FormatUint(n, 10)
@@ -111,6 +112,10 @@ func (c *Client) relyingParty(ctx context.Context, o origin, rpID string) (strin
 // §5.11).
 const maxRelatedLabels = 5
 
+// urlHosts writes hosts in ASCII as browsers do that read a URL (URL, "domain to
+// ASCII", not beStrict).
+var urlHosts = idna.New(idna.MapForLookup(), idna.StrictDomainName(false), idna.CheckHyphens(false), idna.BidiRule())
+
 // relatedIn reports whether a document of related origins names the origin
 // (WebAuthn §5.11.1).
 func (o origin) relatedIn(document []byte) bool {
@@ -126,7 +131,11 @@ func (o origin) relatedIn(document []byte) bool {
 		if err != nil {
 			continue
 		}
-		site, err := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(u.Hostname()))
+		host, err := urlHosts.ToASCII(u.Hostname())
+		if err != nil {
+			continue
+		}
+		site, err := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(host))
 		if err != nil {
 			continue
 		}
@@ -137,7 +146,8 @@ func (o origin) relatedIn(document []byte) bool {
 			}
 			seen = append(seen, label)
 		}
-		related, err := parseOrigin(u.Scheme + "://" + u.Host) // their path does not matter
+		// Their path does not matter.
+		related, err := parseOrigin(u.Scheme + "://" + strings.Replace(u.Host, u.Hostname(), host, 1))
 		if err == nil && related.text == o.text {
 			return true
 		}

@@ -80,6 +80,7 @@ func TestRPIDRefused(t *testing.T) {
 		{"ftp://localhost", "", "not a secure context"},
 		{"https://example.com:65536", "", "out of range"},
 		{"https://example.com/login", "", "not an origin"},
+		{"https://example.com/" + strings.Repeat("login", 1<<16), "", "not an origin"},
 		{"https://example.com?a", "", "not an origin"},
 		{"https://example.com?", "", "not an origin"},
 		{"https://example.com#a", "", "not an origin"},
@@ -94,7 +95,7 @@ func TestRPIDRefused(t *testing.T) {
 		d.Origin = tt.origin
 		_, err := d.create(fmt.Sprintf(`{"rp": {"id": %q, "name": "a site"}}`, tt.rpID))
 		refused(t, err, errSecurity)
-		if !strings.Contains(err.Error(), tt.why) {
+		if !strings.Contains(err.Error(), tt.why) || len(err.Error()) > 400 {
 			t.Errorf("%s, %s: %v", tt.origin, tt.rpID, err)
 		}
 		_, err = d.get(fmt.Sprintf(`{"rpId": %q}`, tt.rpID))
@@ -167,6 +168,20 @@ func TestRelatedOrigins(t *testing.T) {
 			refused(t, err, errSecurity)
 		}
 	}
+	// Hosts need not be in ASCII there.
+	d.Origin = "https://xn--bcher-kva.example"
+	for host, ok := range map[string]bool{
+		"xn--bcher-kva.example": true, "bücher.example": true, "BU\u0308CHER.example:443": true, "b%C3%BCcher\u3002example": true,
+		"bucher.example": false, "bücher.example:444": false, "xn--bücher.example": false, "a.bücher.example": false,
+	} {
+		document = fmt.Sprintf(`{"origins": ["https://r3---a_b.example.net", "https://%s/"]}`, host)
+		if err := create(); ok && err != nil {
+			t.Errorf("%s: %v", host, err)
+		} else if !ok {
+			refused(t, err, errSecurity)
+		}
+	}
+	d.Origin = "https://login.example.com"
 	failure = errors.New("404")
 	refused(t, create(), errSecurity, failure)
 	_, err := d.create(`{"rp": {"id": "not a domain", "name": ""}}`)

@@ -16,6 +16,10 @@ import (
 // A RegistrationResponse is what Create returns, and its JSON what a relying
 // party expects (WebAuthn §5.1, RegistrationResponseJSON): id, rawId, type,
 // authenticatorAttachment, clientExtensionResults, and response with the rest.
+//
+// In one that was read from JSON all is the client's word, and need not agree: ID,
+// AuthenticatorData, PublicKey and PublicKeyAlgorithm repeat what AttestationObject
+// has. A relying party takes them from there: attestation.ParseObject returns them.
 type RegistrationResponse struct {
 	ID                Base64URL // of the new credential
 	ClientDataJSON    Base64URL
@@ -50,7 +54,7 @@ type AuthenticationResponse struct {
 // the key of the registration, publicKey, which the relying party has kept by the
 // credential's ID. An AppID is accepted only if the response says that it was used.
 // It returns what the client and the key say, or an error that wraps ErrNotValid,
-// also where there is no Challenge to expect, or no publicKey.
+// also where there is no response, no Challenge to expect, or no publicKey.
 //
 // What is in the relying party's own records it compares itself: that r.ID is one
 // of AllowCredentials, if it had sent any, and that of the account that UserHandle
@@ -58,6 +62,9 @@ type AuthenticationResponse struct {
 // FlagBackupEligible is as it was at the registration; and what it wants of
 // extensions.
 func (r *AuthenticationResponse) Verify(expected *Expectation, publicKey *cose.Key) (*ClientData, *ctap2.AuthenticatorData, error) {
+	if r == nil {
+		return nil, nil, fmt.Errorf("%w: there is no response", ErrNotValid)
+	}
 	if expected == nil {
 		return nil, nil, fmt.Errorf("%w: there is no Expectation", ErrNotValid)
 	}

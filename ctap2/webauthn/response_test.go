@@ -172,6 +172,12 @@ func TestExpectation(t *testing.T) {
 		"not verified":      {func(x *webauthn.Expectation) { x.UserVerification = true }, "", false},
 		"not JSON":          {func(*webauthn.Expectation) {}, "{", false},
 		"elsewhere":         {func(x *webauthn.Expectation) { x.Challenge = nil }, `{"type":"webauthn.create","challenge":"AA","origin":"https://example.com.evil.test"}`, false},
+		"names in capitals": {func(x *webauthn.Expectation) { x.Challenge = nil }, `{"TYPE":"webauthn.create","CHALLENGE":"AA","ORIGIN":"https://example.com"}`, false},
+		"two origins":       {func(x *webauthn.Expectation) { x.Challenge = nil }, `{"type":"webauthn.create","challenge":"AA","origin":"https://evil.test","Origin":"https://example.com"}`, false},
+		"in a frame or not": {func(x *webauthn.Expectation) { x.Challenge = nil }, `{"type":"webauthn.create","challenge":"AA","origin":"https://example.com","crossOrigin":true,"cro\u017f\u017fOrigin":false}`, false},
+		"none of its own":   {func(x *webauthn.Expectation) { x.Challenge = nil }, `{"type":"webauthn.create","origin":"https://example.com"}`, false},
+		"byte order mark":   {func(x *webauthn.Expectation) { x.Challenge = nil }, "\ufeff" + `{"type":"webauthn.create","challenge":"AA","origin":"https://example.com"}`, true},
+		"long origin":       {func(x *webauthn.Expectation) { x.Challenge = nil }, `{"type":"webauthn.create","challenge":"AA","origin":"` + strings.Repeat("x", 1<<16) + `"}`, false},
 		"no origin":         {func(x *webauthn.Expectation) { x.Challenge = nil }, `{"type":"webauthn.create","challenge":"AA","origin":"http://example.com"}`, false},
 	} {
 		x := good
@@ -183,6 +189,9 @@ func TestExpectation(t *testing.T) {
 		got, err := x.Check(clientData, parsed)
 		if (err == nil) != tt.want || (got != nil) != tt.want || err != nil && !errors.Is(err, webauthn.ErrNotValid) {
 			t.Errorf("%s: %v, %v", name, got, err)
+		}
+		if err != nil && (len(err.Error()) > 300 || strings.Count(err.Error(), "webauthn: ") != 1) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	// For another site, it is none that was made with the U2F API either.
@@ -313,6 +322,9 @@ func TestVerifySignIn(t *testing.T) {
 		if client, data, err := r.Verify(&x, &key); !errors.Is(err, webauthn.ErrNotValid) || client != nil || data != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if _, _, err := (*webauthn.AuthenticationResponse)(nil).Verify(&good, a.key); !errors.Is(err, webauthn.ErrNotValid) {
+		t.Errorf("no response: %v", err)
 	}
 	if _, _, err := response.Verify(&good, nil); !errors.Is(err, webauthn.ErrNotValid) {
 		t.Errorf("no key: %v", err)

@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"bytes"
 	"crypto/sha1" // for key identifiers, which are names
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -24,8 +25,8 @@ type Blob struct {
 	Number      uint64 // grows with each file
 	NextUpdate  time.Time
 	Entries     []*Entry
-	// Faulty says which entries could not be read, and why. They are not in
-	// Entries: their models are unknown.
+	// Faulty says which entries could not be read in full, and why. What could be
+	// read is in Entries all the same, so that a report is not lost with the rest.
 	Faulty []error
 
 	byAAGUID        map[ctap2.AAGUID]*Entry
@@ -61,7 +62,6 @@ func parsePayload(payload []byte) (*Blob, error) {
 		e := new(Entry)
 		if err := json.Unmarshal(data, e); err != nil {
 			b.Faulty = append(b.Faulty, fmt.Errorf("metadata: entry %d: %w", i, err))
-			continue
 		}
 		b.Entries = append(b.Entries, e)
 		if _, ok := b.byAAGUID[e.AAGUID]; !ok && e.AAGUID != (ctap2.AAGUID{}) {
@@ -96,24 +96,42 @@ func (b *Blob) ByCertificate(certificate *x509.Certificate) *Entry {
 	return b.byKeyIdentifier[hex.EncodeToString(id[:])]
 }
 
-// Model implements [attestation.Metadata].
+// Model implements [attestation.Metadata]. It looks for the AAGUID and for the key
+// of the certificate; if there is an entry for each, as keys have that speak U2F
+// besides, the model is the AAGUID's, with the reports of both. Without an AAGUID
+// the keys of the issuers will do, as far as each certificate is signed by the
+// next. What is behind that is anybody's.
 func (b *Blob) Model(s *attestation.Statement) *attestation.Model {
-	if s.AAGUID != (ctap2.AAGUID{}) {
-		return b.ByAAGUID(s.AAGUID).model(s)
-	}
-	for _, certificate := range s.Certificates {
-		if e := b.ByCertificate(certificate); e != nil {
-			return e.model(s)
+	if s.AAGUID == (ctap2.AAGUID{}) {
+		for i, certificate := range s.Certificates {
+			if i > 0 && s.Certificates[i-1].CheckSignatureFrom(certificate) != nil {
+				break
+			}
+			if e := b.ByCertificate(certificate); e != nil {
+				return e.model(s)
+			}
 		}
-	}
-	return nil
-}
-
-// model is what the entry says about a statement's model; nil if e is nil.
-func (e *Entry) model(s *attestation.Statement) *attestation.Model {
-	if e == nil {
 		return nil
 	}
+	e, u2f := b.ByAAGUID(s.AAGUID), (*Entry)(nil)
+	if len(s.Certificates) > 0 {
+		u2f = b.ByCertificate(s.Certificates[0]) // no further: an issuer may have other models
+	}
+	switch {
+	case e == nil && u2f == nil:
+		return nil
+	case e == nil:
+		return u2f.model(s)
+	}
+	m := e.model(s)
+	if u2f != nil && u2f != e {
+		m.Reports = append(m.Reports, u2f.model(s).Reports...)
+	}
+	return m
+}
+
+// model is what the entry says about a statement's model.
+func (e *Entry) model(s *attestation.Statement) *attestation.Model {
 	m := new(attestation.Model)
 	if st := e.MetadataStatement; st != nil {
 		m.Description = st.Description
@@ -137,7 +155,9 @@ func (e *Entry) model(s *attestation.Statement) *attestation.Model {
 
 // concerns reports whether a report is about keys with that trust path. A
 // compromised attestation key may be that of one batch of keys alone: then the
-// report names its certificate, or that of its issuer (MDS §3.1.3).
+// report names its certificate, or that of its issuer (MDS §3.1.3). It is known by
+// its key: who has that can write the same certificate in other bytes, with another
+// signature of its issuer's that is as good (ECDSA's n-s for s).
 func (r *StatusReport) concerns(path []*x509.Certificate) bool {
 	named := [][]byte{r.BatchCertificate, r.Certificate}
 	named = slices.DeleteFunc(named, func(der []byte) bool { return len(der) == 0 })
@@ -150,7 +170,7 @@ func (r *StatusReport) concerns(path []*x509.Certificate) bool {
 			return true // to be on the safe side
 		}
 		for _, c := range path {
-			if c.Equal(batch) || c.CheckSignatureFrom(batch) == nil {
+			if bytes.Equal(c.RawSubjectPublicKeyInfo, batch.RawSubjectPublicKeyInfo) || c.CheckSignatureFrom(batch) == nil {
 				return true
 			}
 		}

@@ -1,6 +1,7 @@
 package metadata_test
 
 import (
+	"crypto/elliptic"
 	"crypto/sha1"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -105,10 +106,45 @@ func keyIdentifier(t *testing.T, c *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// rewrite returns a certificate with another signature of its issuer's, by ECDSA
+// with P-256, that everybody can make of the one it has: s and n-s are as good.
+func rewrite(t *testing.T, c *x509.Certificate) *x509.Certificate {
+	t.Helper()
+	var parts struct {
+		Body      asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}
+	var signature struct{ R, S *big.Int }
+	if _, err := asn1.Unmarshal(c.Raw, &parts); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := asn1.Unmarshal(parts.Signature.Bytes, &signature); err != nil {
+		t.Fatal(err)
+	}
+	signature.S.Sub(elliptic.P256().Params().N, signature.S)
+	der, err := asn1.Marshal(signature)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts.Signature = asn1.BitString{Bytes: der, BitLength: 8 * len(der)}
+	if der, err = asn1.Marshal(parts); err != nil {
+		t.Fatal(err)
+	}
+	rewritten, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rewritten
+}
+
 // Models and what a policy makes of them.
 func TestModel(t *testing.T) {
 	p := newPublisher(t)
 	maker := newPublisher(t) // whose leaf is an attestation certificate here
+	makerCA := certify(t, authority("Maker CA"), maker.root, maker.key.Public(), maker.rootKey)
+	third := certify(t, &x509.Certificate{SerialNumber: big.NewInt(4), NotBefore: maker.leaf.NotBefore, NotAfter: maker.leaf.NotAfter},
+		makerCA, newKey(t).Public(), maker.key)
 	second := certify(t, &x509.Certificate{SerialNumber: big.NewInt(3), NotBefore: maker.leaf.NotBefore, NotAfter: maker.leaf.NotAfter},
 		maker.root, newKey(t).Public(), maker.rootKey)
 	b64 := func(c *x509.Certificate) string { return base64.StdEncoding.EncodeToString(c.Raw) }
@@ -140,15 +176,24 @@ func TestModel(t *testing.T) {
 		tree{"aaguid": "1234"},
 		tree{"aaguid": aaguid(9), "statusReports": report(tree{"status": "REVOKED", "effectiveDate": "yesterday"})},
 		tree{"aaguid": aaguid(9), "metadataStatement": tree{"attestationRootCertificates": []string{"%"}}},
+		tree{"aaguid": aaguid(11), "metadataStatement": tree{"cryptoStrength": "128", "attestationRootCertificates": roots}, "statusReports": report(tree{"status": "REVOKED", "effectiveDate": "2025-01-01"})},
+		tree{"aaguid": aaguid(12), "url": 1, "statusReports": []any{1, tree{"status": "UPDATE_AVAILABLE", "effectiveDate": 1}, tree{"status": "REVOKED", "url": 1}}},
+		tree{"aaguid": "1234", "attestationCertificateKeyIdentifiers": []any{1, keyIdentifier(t, p.leaf)}, "statusReports": report(tree{"status": "REVOKED"}), "timeOfLastStatusChange": "today"},
+		tree{"aaguid": aaguid(13), "statusReports": report(tree{"status": "ATTESTATION_KEY_COMPROMISE", "batchCertificate": "%", "certificate": b64(p.root)})},
 		"entry",
 	).json(t)), p.options())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(blob.Entries) != 13 || len(blob.Faulty) != 4 {
+	faults := []string{"entry 13: not an AAGUID", "entry 14: parsing time", "entry 15: illegal base64", "entry 16: json: ", "entry 17: json: ",
+		"entry 18: json: ", "entry 19: illegal base64", "entry 20: json: "}
+	if len(blob.Entries) != 21 || len(blob.Faulty) != len(faults) {
 		t.Errorf("%d entries, %v", len(blob.Entries), blob.Faulty)
 	}
-	for i, says := range []string{"entry 13: not an AAGUID", "entry 14: ", "entry 15: ", "entry 16: "} {
+	if e := blob.ByAAGUID(ctap2.AAGUID{15: 11}); e == nil || e.MetadataStatement != nil {
+		t.Errorf("with a faulty statement: %+v", e)
+	}
+	for i, says := range faults {
 		if i < len(blob.Faulty) && !strings.HasPrefix(blob.Faulty[i].Error(), "metadata: "+says) {
 			t.Error(blob.Faulty[i])
 		}
@@ -180,16 +225,25 @@ func TestModel(t *testing.T) {
 		"roots unusable":         {attestation.Policy{Required: true, Roots: makers}, basic(3, maker.leaf), attestation.ErrIssuer},
 		"revoked":                {attestation.Policy{}, basic(4, maker.leaf), attestation.ErrUnsafe},
 		"revoked, self":          {attestation.Policy{}, self(4), attestation.ErrUnsafe},
+		"batch, written anew":    {attestation.Policy{}, basic(5, rewrite(t, maker.leaf)), attestation.ErrUnsafe},
 		"batch compromised":      {attestation.Policy{}, basic(5, maker.leaf), attestation.ErrUnsafe},
 		"another batch":          {attestation.Policy{}, basic(5, second), nil},
 		"issuer compromised":     {attestation.Policy{}, basic(6, second), attestation.ErrUnsafe},
-		"issuer not compromised": {attestation.Policy{}, basic(6, p.leaf), nil},
+		"issuer not compromised": {attestation.Policy{}, basic(6, p.root), nil},
 		"who knows which":        {attestation.Policy{}, basic(7, second), attestation.ErrUnsafe},
 		"not about a batch":      {attestation.Policy{}, basic(8, second), attestation.ErrUnsafe},
-		"unknown":                {attestation.Policy{Required: true}, basic(10, maker.leaf), attestation.ErrUnknownModel},
-		"faulty is unknown":      {attestation.Policy{Required: true}, basic(9, maker.leaf), attestation.ErrUnknownModel},
+		"unknown":                {attestation.Policy{Required: true}, basic(10, third, makerCA), attestation.ErrUnknownModel},
+		"faulty date":            {attestation.Policy{}, basic(9, maker.leaf), attestation.ErrUnsafe},
+		"faulty statement":       {attestation.Policy{}, basic(11, maker.leaf), attestation.ErrUnsafe},
+		"faulty statement, self": {attestation.Policy{Required: true}, self(11), attestation.ErrNotAttested},
+		"faulty members":         {attestation.Policy{}, basic(12, maker.leaf), attestation.ErrUnsafe},
+		"faulty AAGUID":          {attestation.Policy{}, u2f(p.leaf), attestation.ErrUnsafe},
+		"faulty batch":           {attestation.Policy{}, basic(13, maker.leaf), attestation.ErrUnsafe},
 		"U2F":                    {attestation.Policy{Required: true}, u2f(maker.leaf), nil},
-		"U2F, by its issuer":     {attestation.Policy{Required: true}, u2f(second, maker.leaf), nil},
+		"U2F, with an AAGUID":    {attestation.Policy{Required: true}, basic(10, maker.leaf), nil},
+		"U2F, by its issuer":     {attestation.Policy{Required: true}, u2f(third, makerCA), nil},
+		"U2F, another's added":   {attestation.Policy{Required: true}, u2f(second, maker.leaf), attestation.ErrUnknownModel},
+		"revoked as a U2F key":   {attestation.Policy{}, basic(6, p.leaf), attestation.ErrUnsafe},
 		"U2F, unknown":           {attestation.Policy{Required: true}, u2f(second), attestation.ErrUnknownModel},
 		"no model at all":        {attestation.Policy{}, &attestation.Statement{}, nil},
 	} {

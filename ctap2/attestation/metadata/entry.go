@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -13,7 +14,8 @@ import (
 )
 
 // An Entry is what the FIDO Alliance says about a model (MDS §3.1.1). It is
-// known by its AAGUID (FIDO2), its key identifiers (U2F) or its AAID (UAF).
+// known by its AAGUID (FIDO2), its key identifiers (U2F) or its AAID (UAF). In
+// one that could not be read in full, what could not is absent.
 type Entry struct {
 	AAID   string       `json:"aaid"`
 	AAGUID ctap2.AAGUID `json:"aaguid"` // zero if there is none
@@ -25,7 +27,8 @@ type Entry struct {
 }
 
 // A StatusReport is a status of a model, and since when it has it (MDS §3.1.3).
-// What is absent is zero.
+// What is absent is zero, and so is what could not be read: a report without a
+// date holds at all times, and one without certificates is about every key.
 type StatusReport struct {
 	Status               attestation.Status `json:"status"`
 	EffectiveDate        time.Time          `json:"effectiveDate"`
@@ -99,34 +102,59 @@ type Version struct {
 	Minor int `json:"minor"`
 }
 
-// UnmarshalJSON reads a MetadataBLOBPayloadEntry.
+// UnmarshalJSON reads a MetadataBLOBPayloadEntry. If a member cannot be read, it
+// reads the others, and returns the first error.
 func (e *Entry) UnmarshalJSON(data []byte) error {
 	type plain Entry // without this method
-	wire := struct {
-		*plain
-		AAGUID                 aaguid `json:"aaguid"`
-		TimeOfLastStatusChange date   `json:"timeOfLastStatusChange"`
-	}{plain: (*plain)(e)}
-	err := json.Unmarshal(data, &wire)
-	e.AAGUID = ctap2.AAGUID(wire.AAGUID)
-	e.TimeOfLastStatusChange = time.Time(wire.TimeOfLastStatusChange)
-	return err
+	var wire struct {
+		plain
+		AAGUID                 json.RawMessage   `json:"aaguid"`
+		MetadataStatement      json.RawMessage   `json:"metadataStatement"`
+		StatusReports          []json.RawMessage `json:"statusReports"`
+		TimeOfLastStatusChange json.RawMessage   `json:"timeOfLastStatusChange"`
+	}
+	err := json.Unmarshal(data, &wire) // goes on after a wrong type, but not after an UnmarshalText that fails
+	*e = Entry(wire.plain)
+	err = cmp.Or(err, read(wire.AAGUID, (*aaguid)(&e.AAGUID)))
+	for _, report := range wire.StatusReports {
+		var r StatusReport
+		err = cmp.Or(err, read(report, &r))
+		e.StatusReports = append(e.StatusReports, r)
+	}
+	failed := read(wire.MetadataStatement, &e.MetadataStatement)
+	if failed != nil {
+		e.MetadataStatement = nil
+	}
+	return cmp.Or(err, failed, read(wire.TimeOfLastStatusChange, (*date)(&e.TimeOfLastStatusChange)))
 }
 
-// UnmarshalJSON reads a StatusReport.
+// UnmarshalJSON reads a StatusReport. If a member cannot be read, it reads the
+// others, and returns the first error.
 func (r *StatusReport) UnmarshalJSON(data []byte) error {
 	type plain StatusReport
-	wire := struct {
-		*plain
-		EffectiveDate    date `json:"effectiveDate"`
-		SunsetDate       date `json:"sunsetDate"`
-		BatchCertificate der  `json:"batchCertificate"`
-		Certificate      der  `json:"certificate"`
-	}{plain: (*plain)(r)}
+	var wire struct {
+		plain
+		EffectiveDate    json.RawMessage `json:"effectiveDate"`
+		SunsetDate       json.RawMessage `json:"sunsetDate"`
+		BatchCertificate json.RawMessage `json:"batchCertificate"`
+		Certificate      json.RawMessage `json:"certificate"`
+	}
 	err := json.Unmarshal(data, &wire)
-	r.EffectiveDate, r.SunsetDate = time.Time(wire.EffectiveDate), time.Time(wire.SunsetDate)
-	r.BatchCertificate, r.Certificate = wire.BatchCertificate, wire.Certificate
-	return err
+	*r = StatusReport(wire.plain)
+	err = cmp.Or(err, read(wire.EffectiveDate, (*date)(&r.EffectiveDate)), read(wire.SunsetDate, (*date)(&r.SunsetDate)))
+	failed := cmp.Or(read(wire.BatchCertificate, (*der)(&r.BatchCertificate)), read(wire.Certificate, (*der)(&r.Certificate)))
+	if failed != nil { // the other one alone would be about fewer keys
+		r.BatchCertificate, r.Certificate = nil, nil
+	}
+	return cmp.Or(err, failed)
+}
+
+// read sets what v points to to a member's value, if there is one.
+func read(value json.RawMessage, v any) error {
+	if value == nil {
+		return nil
+	}
+	return json.Unmarshal(value, v)
 }
 
 // UnmarshalJSON reads a MetadataStatement.

@@ -16,8 +16,8 @@
 // uses, are checked first. It refuses an older file than the previous one, and one
 // that should long have been replaced.
 //
-// A [Blob] finds the [Entry] of a model by AAGUID, and of a U2F key, which has
-// none, by its attestation certificate. Most programs do not look themselves and
+// A [Blob] finds the [Entry] of a model by AAGUID, and of a U2F key without one
+// by its attestation certificate. Most programs do not look themselves and
 // give it to a policy:
 //
 //	policy := &attestation.Policy{Required: true, Metadata: blob, MinimumLevel: attestation.L2}
@@ -57,7 +57,9 @@ const (
 	// MaxSize is how large a file may be, in bytes.
 	MaxSize = 64 << 20
 
-	maxHeader  = 64 << 10 // of which x5c takes less than a tenth
+	// maxHeader bounds x5c, which takes less than half of that, and so the work
+	// that an RSA key in there can ask for before anybody vouches for it.
+	maxHeader  = 16 << 10
 	maxEntries = 1 << 16
 )
 

@@ -205,7 +205,7 @@ func TestParseRefuses(t *testing.T) {
 		"header not JSON":     {encode([]byte("x")) + "." + parts[1] + "." + parts[2], p.options(), metadata.ErrMalformed, ""},
 		"x5c not certificate": {header(`{"alg":"ES256","x5c":["` + strings.Repeat("AAAA", 1000) + `"]}`), p.options(), metadata.ErrMalformed, ""},
 		"huge":                {strings.Repeat("x", metadata.MaxSize+1), p.options(), metadata.ErrMalformed, "67108865 bytes"},
-		"huge header":         {strings.Repeat("x", 1<<17) + "." + parts[1] + "." + parts[2], p.options(), metadata.ErrMalformed, "not a JWT"},
+		"huge header":         {strings.Repeat("x", 1<<14+1) + "." + parts[1] + "." + parts[2], p.options(), metadata.ErrMalformed, "not a JWT"},
 
 		"before the previous":   {file, with(func(o *metadata.Options) { o.Previous = 8 }), metadata.ErrRollback, "number 7 after 8"},
 		"the previous":          {file, with(func(o *metadata.Options) { o.Previous = 7 }), nil, ""},
