@@ -188,20 +188,30 @@ type ceremony struct {
 	fresh     bool // info was fetched in this ceremony
 	forgotten int  // the Authenticator's when this began
 
+	discoverable bool // the credential that is being made
+
 	waiting bool  // the key waits for its user, for the reason touch
 	touch   Touch // why the next command waits
 	touched bool  // the key has waited for its user, and no longer does
+	missed  error // why a finger is asked for again
 
 	secret   *pin.SharedSecret
 	platform *cose.Key
 	lent     bool // an extension of the command uses secret
 }
 
+// A prompt is the key under which the context of an Interaction.PIN says which
+// Authenticator asks.
+type prompt struct{ a *Authenticator }
+
 // begin waits for the ceremony's turn.
 func (a *Authenticator) begin(ctx context.Context) (*ceremony, error) {
 	select {
 	case a.turn <- struct{}{}:
 	default:
+		if ctx.Value(prompt{a}) != nil { // the turn would never come
+			return nil, invalid("called from within Interaction.PIN")
+		}
 		select {
 		case a.turn <- struct{}{}:
 		case <-ctx.Done():
@@ -312,7 +322,11 @@ func (c *ceremony) keepalive(status byte) {
 			c.waiting = true
 			if i.Touch != nil {
 				long := c.touch == TouchReset && c.info.LongTouchForReset
-				i.Touch(TouchRequest{Authenticator: c.a, For: c.touch, RPID: c.rpID, Long: long})
+				r := TouchRequest{Authenticator: c.a, For: c.touch, RPID: c.rpID, Long: long}
+				if c.touch == TouchVerification {
+					r.Previous = c.missed
+				}
+				i.Touch(r)
 			}
 		}
 	case ctap.KeepaliveProcessing:

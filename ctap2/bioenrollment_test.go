@@ -388,7 +388,7 @@ func TestEnrollFingerprintCancelled(t *testing.T) {
 		"at the first sample":  {1, []byte{1, 3}},
 		"at the second":        {2, []byte{1, 2, 3}},
 		"between both":         {0, []byte{1, 3}},
-		"before the first one": {7, []byte{7, 1, 3}},
+		"before the first one": {7, []byte{7}}, // nor is anybody asked for the PIN
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSensor(t, pin.Two, false)
@@ -416,7 +416,7 @@ func TestEnrollFingerprintCancelled(t *testing.T) {
 				t.Errorf("%v, %v", fingerprint, err)
 			}
 			last := s.contexts[len(s.contexts)-1]
-			if _, bounded := last.Deadline(); !bounded {
+			if _, bounded := last.Deadline(); !bounded && tt.at != 7 {
 				t.Error("the key may take for ever to drop the finger")
 			}
 			s.expectSent(tt.sent...)

@@ -121,6 +121,27 @@ func (d *desk) begin(device ctap2.Transport, options ...ctap2.Option) {
 	d.messages = nil
 }
 
+// altered is a key with some of its answers replaced, or lost.
+type altered struct {
+	ctap2.Transport
+	alter func(message, reply []byte) ([]byte, error)
+}
+
+func (a altered) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
+	reply, err := a.Transport.Exchange(ctx, message, status)
+	if err != nil {
+		return nil, err
+	}
+	return a.alter(message, reply)
+}
+
+// alter opens the key anew, with its answers altered.
+func (d *desk) alter(alter func(message, reply []byte) ([]byte, error)) {
+	d.t.Helper()
+	d.Close()
+	d.begin(altered{d.soft, alter})
+}
+
 // replug pulls the key out and opens it anew.
 func (d *desk) replug() {
 	d.t.Helper()
@@ -229,6 +250,14 @@ func allow(ids ...[]byte) func(*ctap2.GetAssertionRequest) {
 	return func(r *ctap2.GetAssertionRequest) {
 		for _, id := range ids {
 			r.AllowList = append(r.AllowList, ctap2.CredentialDescriptor{ID: id})
+		}
+	}
+}
+
+func exclude(ids ...[]byte) func(*ctap2.MakeCredentialRequest) {
+	return func(r *ctap2.MakeCredentialRequest) {
+		for _, id := range ids {
+			r.ExcludeList = append(r.ExcludeList, ctap2.CredentialDescriptor{ID: id})
 		}
 	}
 }
@@ -355,6 +384,19 @@ func TestSeveralAccounts(t *testing.T) {
 		if n := len(d.signIn()); n != 3 {
 			t.Errorf("%d accounts after one was registered anew", n)
 		}
+
+		// Another program between one account and the next.
+		other := open(t, d.soft)
+		d.before = func(message []byte) {
+			if message[0] == ctap.CmdGetNextAssertion {
+				if _, err := other.GetInfo(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if accounts, err := d.GetAssertion(t.Context(), signIn()); !errors.Is(err, ctap2.ErrInterrupted) || !errors.Is(err, ctap2.ErrNotAllowed) || accounts != nil {
+			t.Errorf("%v, %v", accounts, err)
+		}
 	})
 }
 
@@ -445,6 +487,44 @@ func TestSetPINAfterAnotherProgramsReset(t *testing.T) {
 		t.Error(err)
 	}
 	d.expect("04", "06.02", "06.03")
+}
+
+// Another program has set a PIN since the Info: what the key answers is said in
+// the same words.
+func TestSetPINAfterAnotherProgram(t *testing.T) {
+	d := sit(t, virtual.Config{})
+	if err := open(t, d.soft).SetPIN(t.Context(), pin.FromString("314159")); err != nil {
+		t.Fatal(err)
+	}
+	const want = "ctap2: setPIN: a PIN is set already: use ChangePIN (PIN_AUTH_INVALID)"
+	for _, sent := range [][]string{{"06.02", "06.03"}, {"04"}} {
+		err := d.SetPIN(t.Context(), pin.FromString("271828"))
+		if !errors.Is(err, ctap2.ErrPINAuthInvalid) || err.Error() != want {
+			t.Errorf("%v, want %q", err, want)
+		}
+		d.expect(sent...)
+	}
+}
+
+// A key without the option is not asked about PINs, nor one without built-in
+// user verification about that.
+func TestNoClientPIN(t *testing.T) {
+	d := sit(t, virtual.Config{NoClientPIN: true, BuiltInUV: virtual.UVConfigured})
+	set, other := pin.FromString("271828"), pin.FromString("314159")
+	for method, err := range map[string]error{
+		"SetPIN":     d.SetPIN(t.Context(), set),
+		"ChangePIN":  d.ChangePIN(t.Context(), set, other),
+		"PINRetries": second(d.PINRetries(t.Context())),
+		"UVRetries":  second(sit(t, virtual.Config{}).UVRetries(t.Context())),
+	} {
+		if !errors.Is(err, ctap2.ErrUnsupported) {
+			t.Errorf("%s: %v", method, err)
+		}
+	}
+	d.expect()
+	if left, err := d.UVRetries(t.Context()); err != nil || left == 0 {
+		t.Errorf("%d, %v", left, err)
+	}
 }
 
 // A PIN that breaks a rule of length: which one it is, and what it takes.
@@ -655,6 +735,64 @@ func TestPINPrompt(t *testing.T) {
 	if asked.Retries == nil {
 		t.Error("no way to show the tries left")
 	}
+
+	// One Secret for all questions: it is wiped after the first.
+	secret := pin.FromString("271828")
+	key := open(t, d.soft, ctap2.WithInteraction(ctap2.Interaction{
+		PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) { return secret, nil },
+	}))
+	for _, want := range []error{nil, pin.ErrTooShort} {
+		_, err := key.MakeCredential(t.Context(), request)
+		key.Forget()
+		if !errors.Is(err, want) || want != nil && !strings.Contains(err.Error(), "a Secret that is empty or was wiped") {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
+}
+
+// A prompt that calls a method of the key that asks would wait for itself.
+func TestPINPromptCallsItsKey(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: benchPIN}, benchPIN)
+	another := sit(t, virtual.Config{PIN: benchPIN})
+	asked := 0
+	var key *ctap2.Authenticator
+	key = open(t, d.soft, ctap2.WithInteraction(ctap2.Interaction{
+		PIN: func(ctx context.Context, _ ctap2.PINRequest) (pin.Secret, error) {
+			asked++
+			derived, cancel := context.WithCancel(context.WithoutCancel(ctx))
+			defer cancel()
+			for _, c := range []context.Context{ctx, derived} {
+				if _, err := key.PINRetries(c); !errors.Is(err, ctap2.ErrInvalidRequest) {
+					t.Errorf("the same key: %v", err)
+				}
+				if _, err := another.PINRetries(c); err != nil {
+					t.Errorf("another key: %v", err)
+				}
+			}
+			return pin.FromString(benchPIN), nil
+		},
+	}))
+	if _, err := key.EnumerateRPs(t.Context(), nil); err != nil || asked != 1 {
+		t.Errorf("%v, asked %d times", err, asked)
+	}
+}
+
+// Nobody is asked for a PIN that is of no use any longer.
+func TestPINPromptAfterTheEnd(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	reason := errors.New("changed my mind")
+	d := sit(t, virtual.Config{PIN: "271828", BuiltInUV: virtual.UVConfigured, Verification: func(context.Context, virtual.Prompt) virtual.Answer {
+		return virtual.LockOut
+	}}, "271828")
+	d.alter(func(message, reply []byte) ([]byte, error) {
+		if reply[0] != ctap.StatusOK {
+			cancel(reason) // as it gives up built-in verification
+		}
+		return reply, nil
+	})
+	if _, err := d.MakeCredential(ctx, registration()); !errors.Is(err, reason) || len(d.asked) != 0 {
+		t.Errorf("%v, asked %d times", err, len(d.asked))
+	}
 }
 
 // Which secret Preferred yields turns with what is set up on the key: what is
@@ -763,6 +901,9 @@ func TestCredProtect(t *testing.T) {
 					r.RP.ID = site
 					r.ResidentKey = true
 					r.Extensions = []ctap2.Extension{ctap2.CredProtect(policy)}
+					if policy == ctap2.UVRequired {
+						r.Extensions[0] = ctap2.CredProtectRequired(policy)
+					}
 				})
 				if got, err := ctap2.Output[ctap2.CredProtectPolicy](credential.Extensions); err != nil || got != policy {
 					t.Errorf("%v, %v", got, err)
@@ -935,6 +1076,8 @@ func TestRequestsThatCannotBeSent(t *testing.T) {
 		"no algorithms":  func(r *ctap2.MakeCredentialRequest) { r.Algorithms = nil },
 		"no excluded ID": func(r *ctap2.MakeCredentialRequest) { r.ExcludeList = []ctap2.CredentialDescriptor{{}} },
 		"a wiped token":  func(r *ctap2.MakeCredentialRequest) { r.Token = new(ctap2.Token) },
+		"unknown wish":   func(r *ctap2.MakeCredentialRequest) { r.UserVerification = 3 },
+		"blob, not kept": func(r *ctap2.MakeCredentialRequest) { r.Extensions = []ctap2.Extension{ctap2.LargeBlobKey()} },
 	} {
 		request := registration()
 		change(request)
@@ -946,6 +1089,7 @@ func TestRequestsThatCannotBeSent(t *testing.T) {
 		"short hash":    func(r *ctap2.GetAssertionRequest) { r.ClientDataHash = nil },
 		"no RP ID":      func(r *ctap2.GetAssertionRequest) { r.RPID = "" },
 		"no allowed ID": func(r *ctap2.GetAssertionRequest) { r.AllowList = []ctap2.CredentialDescriptor{{}} },
+		"unknown wish":  func(r *ctap2.GetAssertionRequest) { r.UserVerification = 3 },
 	} {
 		request := signIn()
 		change(request)
@@ -1073,6 +1217,54 @@ func TestQuirk39BuiltInWithoutToken(t *testing.T) {
 	}
 	if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrCredentialExcluded) {
 		t.Errorf("excluded: %v", err)
+	}
+}
+
+// A second search, which costs a finger for each part, is for credProtect alone.
+func TestQuirk39OneFinger(t *testing.T) {
+	fingers := 0
+	d := sit(t, virtual.Config{BuiltInUV: virtual.UVConfigured, NoPINUVAuthToken: true, MaxCredentialCountInList: 1, Extensions: []string{"hmac-secret"},
+		Verification: func(context.Context, virtual.Prompt) virtual.Answer {
+			fingers++
+			return virtual.Approve
+		}})
+	d.register(mcUV(ctap2.Required), exclude(randomIDs(20, 64)...))
+	if fingers != 1 {
+		t.Errorf("asked for %d fingers", fingers)
+	}
+}
+
+// Quirk 39: an ID that fits into a search and not into the command.
+func TestQuirk39OneLongID(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: "271828", MaxMsgSize: 1024, MaxCredentialIDLength: 1023}, "271828")
+	d.register(mcUV(ctap2.Required), exclude(randomIDs(1, 885)...))
+	d.expect("06.02", "06.09", "02", "01")
+}
+
+// Quirk 42: what keys answer besides NO_CREDENTIALS to an ID that another key
+// made.
+func TestQuirk42ForeignIDs(t *testing.T) {
+	for _, status := range []ctap2.Status{ctap2.ErrInvalidCredential, ctap2.ErrLimitExceeded, ctap2.ErrRequestTooLarge} {
+		d := sit(t, virtual.Config{MaxCredentialCountInList: 1})
+		d.alter(func(message, reply []byte) ([]byte, error) {
+			if message[0] == ctap.CmdGetAssertion && reply[0] == byte(ctap2.ErrNoCredentials) {
+				reply[0] = byte(status)
+			}
+			return reply, nil
+		})
+		credential := d.register(exclude(randomIDs(2, 64)...))
+		verify(t, d.signIn(allow(append(randomIDs(2, 64), credential.ID)...))[0], credential)
+		request := signIn()
+		allow(randomIDs(1, 64)...)(request)
+		d.touches = nil
+		_, err := d.GetAssertion(t.Context(), request)
+		if status == ctap2.ErrInvalidCredential {
+			if !errors.Is(err, ctap2.ErrNoCredentials) || len(d.touches) != 1 {
+				t.Errorf("%v after %d touches", err, len(d.touches))
+			}
+		} else if !errors.Is(err, status) { // of the command, which has more in it than a list
+			t.Error(err)
+		}
 	}
 }
 

@@ -95,9 +95,24 @@ func (r PINRetries) refused() error {
 	}}
 }
 
-// PINRetries asks how many tries are left for the PIN (§6.5.5.2).
-func (a *Authenticator) PINRetries(ctx context.Context) (PINRetries, error) {
+// beginPIN is beginInformed for a subcommand that a key has if it lists the
+// option, on or off (§6.4).
+func (a *Authenticator) beginPIN(ctx context.Context, subcommand byte, option string) (*ceremony, error) {
 	c, err := a.beginInformed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !c.info.optionKnown(option) {
+		c.end()
+		return nil, fmt.Errorf("ctap2: %s: %w", commandName(ctap.CmdClientPIN, subcommand), ErrUnsupported)
+	}
+	return c, nil
+}
+
+// PINRetries asks how many tries are left for the PIN (§6.5.5.2). As all methods
+// for the PIN it returns ErrUnsupported if the key lacks option clientPin.
+func (a *Authenticator) PINRetries(ctx context.Context) (PINRetries, error) {
+	c, err := a.beginPIN(ctx, ctap.PINGetRetries, OptionClientPIN)
 	if err != nil {
 		return PINRetries{}, err
 	}
@@ -121,9 +136,9 @@ func (c *ceremony) pinRetries() (PINRetries, error) {
 }
 
 // UVRetries asks how many tries are left for built-in user verification
-// (§6.5.5.3).
+// (§6.5.5.3). It returns ErrUnsupported if the key lacks option uv.
 func (a *Authenticator) UVRetries(ctx context.Context) (int, error) {
-	c, err := a.beginInformed(ctx)
+	c, err := a.beginPIN(ctx, ctap.PINGetUVRetries, OptionUserVerification)
 	if err != nil {
 		return 0, err
 	}
@@ -178,7 +193,8 @@ func (c *ceremony) sharedSecret() (*pin.SharedSecret, *cose.Key, error) {
 // Where a PIN is set already the error wraps ErrPINAuthInvalid, as keys answer
 // then: ChangePIN replaces it.
 func (a *Authenticator) SetPIN(ctx context.Context, newPIN pin.Secret) error {
-	c, err := a.beginInformed(ctx)
+	const isSet = "a PIN is set already: use ChangePIN"
+	c, err := a.beginPIN(ctx, ctap.PINSetPIN, OptionClientPIN)
 	if err != nil {
 		return err
 	}
@@ -190,8 +206,7 @@ func (a *Authenticator) SetPIN(ctx context.Context, newPIN pin.Secret) error {
 	}
 	if c.info.optionOn(OptionClientPIN) {
 		return &Error{
-			Command: ctap.CmdClientPIN, Subcommand: ctap.PINSetPIN, Status: ErrPINAuthInvalid,
-			detail: "a PIN is set already: use ChangePIN",
+			Command: ctap.CmdClientPIN, Subcommand: ctap.PINSetPIN, Status: ErrPINAuthInvalid, detail: isSet,
 		}
 	}
 	padded, hash, err := c.preparePIN(newPIN)
@@ -202,7 +217,7 @@ func (a *Authenticator) SetPIN(ctx context.Context, newPIN pin.Secret) error {
 	c.changing()
 	if err := c.setPIN(ctap.PINSetPIN, padded, pin.Secret{}); err != nil {
 		hash.Wipe()
-		return err
+		return meaning(err, ErrPINAuthInvalid, isSet) // since the Info, by another program
 	}
 	c.remember(hash)
 	return nil
@@ -213,7 +228,7 @@ func (a *Authenticator) SetPIN(ctx context.Context, newPIN pin.Secret) error {
 // rules of length, or a current one that no key takes, is refused, before
 // anything is sent, with the errors of package pin.
 func (a *Authenticator) ChangePIN(ctx context.Context, currentPIN, newPIN pin.Secret) error {
-	c, err := a.beginInformed(ctx)
+	c, err := a.beginPIN(ctx, ctap.PINChangePIN, OptionClientPIN)
 	if err != nil {
 		return err
 	}

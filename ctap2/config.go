@@ -44,9 +44,9 @@ type VendorPrototypeRequest struct {
 }
 
 // EnableEnterpriseAttestation lets the key give an attestation that identifies
-// it where it is asked for one (§6.11.1, §7.1), until a reset. Without a token,
-// which may be nil, one with permission acfg is obtained if the key demands
-// one.
+// it where it is asked for one (§6.11.1, §7.1), until a reset. CurrentInfo shows
+// it as the option ep; Info still says what was before. Without a token, which
+// may be nil, one with permission acfg is obtained if the key demands one.
 //
 // As all methods that configure the key it returns ErrUnsupported if the Info
 // says that the key lacks the command or the subcommand, what Token returns, and
@@ -69,7 +69,8 @@ func (a *Authenticator) ToggleAlwaysUV(ctx context.Context, token *Token) error 
 // ErrPINPolicyViolation to a shorter minimum than it has, ErrKeyStoreFull to
 // more relying parties than fit, ErrPINNotSet to ForceChangePIN without a PIN.
 // If the PIN that is set is shorter than the new minimum, it must be changed:
-// the next use of it returns ErrPINChangeRequired.
+// the next use of it returns ErrPINChangeRequired. CurrentInfo has the new
+// rules; Info still has the old ones.
 //
 // It refuses a negative length, and one that is more than 63, with
 // ErrInvalidRequest, and more relying parties than the Info says there is room

@@ -215,7 +215,8 @@ func TestEnterpriseAttestation(t *testing.T) {
 		enterprise := func(r *ctap2.MakeCredentialRequest) { r.EnterpriseAttestation = kind }
 		request := registration()
 		enterprise(request)
-		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrInvalidParameter) {
+		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrInvalidParameter) ||
+			!strings.Contains(err.Error(), "EnableEnterpriseAttestation comes first") {
 			t.Errorf("before it was enabled: %v", err)
 		}
 		if err := d.EnableEnterpriseAttestation(t.Context(), nil); err != nil {
@@ -232,6 +233,11 @@ func TestEnterpriseAttestation(t *testing.T) {
 				t.Error("one came for a party that is not on the key's list")
 			}
 		}
+		d = sit(t, virtual.Config{})
+		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrUnsupported) {
+			t.Errorf("a key that cannot: %v", err)
+		}
+		d.expect()
 	}
 }
 

@@ -30,12 +30,21 @@ func (p CredProtectPolicy) String() string {
 	return fmt.Sprintf("credProtect policy %d", uint8(p))
 }
 
-type credProtect struct{ policy CredProtectPolicy }
+type credProtect struct {
+	policy   CredProtectPolicy
+	required bool
+}
 
 // CredProtect is the extension credProtect of a registration (§12.1). Its
 // output is a CredProtectPolicy. Nothing is sent to a key that does not list
-// the extension, and in a getAssertion.
-func CredProtect(policy CredProtectPolicy) Extension { return credProtect{policy} }
+// the extension, which makes a credential without protection, and in a
+// getAssertion.
+func CredProtect(policy CredProtectPolicy) Extension { return credProtect{policy, false} }
+
+// CredProtectRequired is CredProtect for a credential that must not be made
+// without protection: a key that does not list the extension is not asked for
+// one, and the error wraps ErrUnsupported.
+func CredProtectRequired(policy CredProtectPolicy) Extension { return credProtect{policy, true} }
 
 func (credProtect) Identifier() string { return "credProtect" }
 
@@ -43,8 +52,12 @@ func (e credProtect) Input(c *ExtensionContext) (any, error) {
 	if e.policy < UVOptional || e.policy > UVRequired {
 		return nil, invalid("%v does not exist", e.policy)
 	}
-	if !c.Registering() || !c.Info().HasExtension(e.Identifier()) {
+	listed := c.Info().HasExtension(e.Identifier())
+	switch {
+	case !c.Registering() || !listed && !e.required:
 		return nil, nil
+	case !listed:
+		return nil, fmt.Errorf("ctap2: %w", ErrUnsupported)
 	}
 	return uint8(e.policy), nil
 }

@@ -22,8 +22,9 @@ var (
 	// ErrNoAnswer: the key fell silent.
 	ErrNoAnswer = ctap.ErrNoAnswer
 	// ErrReset: a card lost its state, and with it its tokens, since another
-	// program or the operating system reset it. MakeCredential and GetAssertion
-	// have tried again by then; other methods can be called again.
+	// program or the operating system reset it. MakeCredential, GetAssertion and
+	// what obtains a token have tried again by then; other methods can be called
+	// again.
 	ErrReset = ctap.ErrReset
 	// ErrUnsupported: the key lacks what was asked for; it was not asked.
 	ErrUnsupported = ctap.ErrUnsupported
@@ -45,9 +46,10 @@ var (
 	// ErrPINChangeRequired: the key demands that its PIN be changed before it
 	// is used again (forcePINChange). Call ChangePIN.
 	ErrPINChangeRequired = errors.New("ctap2: the key demands a new PIN before it is used again")
-	// ErrInterrupted: another program came between while the key was listing
-	// what it holds (§6.8): what was read is incomplete, and not returned. Call
-	// the method again.
+	// ErrInterrupted: another program came between the messages of one call: of
+	// an enumeration (§6.8), a list of assertions (§6.3) or a write of several
+	// messages (§6.10). What was read is incomplete, and not returned; what was
+	// written is not stored. Call the method again.
 	ErrInterrupted = errors.New("ctap2: interrupted by another program")
 	// ErrNoLargeBlob: the key holds no large blob of this credential.
 	ErrNoLargeBlob = errors.New("ctap2: no large blob of this credential")

@@ -3,6 +3,7 @@ package ctap2
 import (
 	"fmt"
 	"reflect"
+	"strings"
 
 	"github.com/tapstone/fido/cose"
 	"github.com/tapstone/fido/internal/cbor"
@@ -77,7 +78,10 @@ func (r RawExtension) Output(_ *ExtensionContext, output []byte) (any, error) { 
 
 // Outputs are the outputs of the extensions of a request, as they were read
 // from one response.
-type Outputs struct{ list []output }
+type Outputs struct {
+	list     []output
+	unlisted []string // extensions without output that the key does not list
+}
 
 type output struct {
 	value any
@@ -86,11 +90,14 @@ type output struct {
 
 // Output returns the extension output of type T: each extension's doc names
 // its type, which is T to the letter: there is no HMACSecretOutput where there
-// is a *HMACSecretOutput. It returns an error that wraps ErrNoOutput if the key
-// returned none, or the error with which it could not be read; the response
-// itself is valid either way.
+// is a *HMACSecretOutput. If the key returned none, the error wraps ErrNoOutput, and
+// names those extensions of the request that the key does not list; if it could
+// not be read, it is the error of that. The response itself is valid either way.
 func Output[T any](o Outputs) (T, error) {
 	err := fmt.Errorf("%w: %v", ErrNoOutput, reflect.TypeFor[T]())
+	if len(o.unlisted) > 0 {
+		err = fmt.Errorf("%w; the key does not list %s", err, strings.Join(o.unlisted, ", "))
+	}
 	for _, out := range o.list {
 		switch v := out.value.(type) {
 		case T:
@@ -139,6 +146,9 @@ func (c *ceremony) extensionOutputs(command byte, extensions []Extension, signed
 			raw, ok = unsigned[e.Identifier()]
 		}
 		if !ok {
+			if id := e.Identifier(); !c.info.HasExtension(id) {
+				o.unlisted = append(o.unlisted, id)
+			}
 			continue
 		}
 		v, err := e.Output(&ExtensionContext{c, command}, raw)

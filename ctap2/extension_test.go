@@ -60,6 +60,12 @@ func TestExtensionsNotListed(t *testing.T) {
 		t.Errorf("%v, %v", c.AuthData.Extensions, a[0].AuthData.Extensions)
 	}
 	d.expect("01", "02")
+	request := registration()
+	request.Extensions = []ctap2.Extension{ctap2.CredProtectRequired(ctap2.UVRequired)}
+	if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrUnsupported) {
+		t.Errorf("credProtect required: %v", err)
+	}
+	d.expect()
 	for _, e := range []ctap2.Extension{
 		ctap2.CredBlob(nil), ctap2.MinPINLength(), ctap2.PINComplexityPolicy(), ctap2.ThirdPartyPayment(),
 	} {
@@ -200,14 +206,34 @@ func TestHMACSecretReplies(t *testing.T) {
 	}
 }
 
-// An output that is not there names its type, and the one that is.
+// An output that is not there names its type, and the one that is, or what the
+// key lacks.
 func TestNoOutput(t *testing.T) {
 	d := sit(t, virtual.Config{})
+	secret := ctap2.HMACSecret(make([]byte, 32))
 	c := d.register(with(ctap2.HMACSecret()))
-	a := d.signIn(allow(c.ID), gaWith(ctap2.HMACSecret(make([]byte, 32))))
+	a := d.signIn(allow(c.ID), gaWith(secret))
+	poor := sit(t, virtual.Config{Extensions: []string{}})
+	lacking := poor.signIn(allow(poor.register().ID), gaWith(ctap2.CredBlob(nil), secret))
+	old := open(t, newOldKey(t))
+	register, request := registration(), signIn()
+	with(ctap2.CredProtect(ctap2.UVRequired))(register)
+	made, err := old.MakeCredential(t.Context(), register)
+	if err != nil {
+		t.Fatal(err)
+	}
+	allow(made.ID)(request)
+	gaWith(secret)(request)
+	signed, err := old.GetAssertion(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for want, err := range map[string]error{
 		"ctap2: no output of this extension: ctap2.CredBlobStored":                                                 second(ctap2.Output[ctap2.CredBlobStored](c.Extensions)),
 		"ctap2: no output of this extension: ctap2.HMACSecretOutput; there is one of type *ctap2.HMACSecretOutput": second(ctap2.Output[ctap2.HMACSecretOutput](a[0].Extensions)),
+		"ctap2: no output of this extension: *ctap2.HMACSecretOutput; the key does not list credBlob, hmac-secret": second(ctap2.Output[*ctap2.HMACSecretOutput](lacking[0].Extensions)),
+		"ctap2: no output of this extension: *ctap2.HMACSecretOutput; the key does not list hmac-secret":           second(ctap2.Output[*ctap2.HMACSecretOutput](signed[0].Extensions)),
+		"ctap2: no output of this extension: ctap2.CredProtectPolicy; the key does not list credProtect":           second(ctap2.Output[ctap2.CredProtectPolicy](made.Extensions)),
 	} {
 		if !errors.Is(err, ctap2.ErrNoOutput) || err.Error() != want {
 			t.Errorf("%v, want %q", err, want)

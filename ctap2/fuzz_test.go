@@ -125,7 +125,7 @@ var everyCommand = []func(ctx context.Context, key *ctap2.Authenticator) error{
 	},
 	func(ctx context.Context, key *ctap2.Authenticator) error {
 		request := registration()
-		request.UserVerification = ctap2.Discouraged
+		request.UserVerification, request.ResidentKey = ctap2.Discouraged, true
 		request.Extensions = []ctap2.Extension{
 			ctap2.HMACSecret(), ctap2.HMACSecretMC(make([]byte, 32)), ctap2.CredBlob([]byte{1}), ctap2.LargeBlobKey(),
 			ctap2.LargeBlobSupport(true), ctap2.MinPINLength(), ctap2.PINComplexityPolicy(), ctap2.ThirdPartyPayment(),

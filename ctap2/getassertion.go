@@ -139,6 +139,8 @@ func (r *GetAssertionRequest) check() error {
 		return invalid("no RPID")
 	case len(r.ClientDataHash) != ctap.ClientDataHashLength:
 		return invalid("ClientDataHash of %d bytes", len(r.ClientDataHash))
+	case r.UserVerification > Discouraged:
+		return invalid("UserVerification %d", r.UserVerification)
 	}
 	return checkList("AllowList", r.AllowList)
 }
@@ -153,7 +155,8 @@ func (r *GetAssertionRequest) check() error {
 // ErrNoCredentials, after a touch, so that nobody can probe for credentials
 // unseen. When ctx ends while the key waits, the key is told to cancel and the
 // error wraps context.Cause(ctx), also if the first of several accounts had
-// signed by then.
+// signed by then. If another program comes between one account and the next
+// (§6.3), the error wraps ErrInterrupted.
 //
 // A key that nobody touches gives up by itself, and the error wraps
 // ErrOperationDenied or ErrUserActionTimeout, as for MakeCredential.
@@ -185,8 +188,10 @@ func (c *ceremony) signIn(r *GetAssertionRequest) ([]*Assertion, error) {
 	if unasked {
 		wish = Discouraged
 	}
-	must := c.info.optionOn(OptionAlwaysUV) && !unasked
-	v, err := c.decide(wish, must, r.Token, PermissionGetAssertion, r.RPID)
+	n := &need{wish: wish, held: r.Token, permissions: PermissionGetAssertion, must: func(i *Info) bool {
+		return i.optionOn(OptionAlwaysUV) && !unasked
+	}}
+	v, err := c.decide(n)
 	if err != nil {
 		return nil, err
 	}
@@ -200,9 +205,9 @@ func (c *ceremony) signIn(r *GetAssertionRequest) ([]*Assertion, error) {
 	if unasked {
 		err = run(v)
 	} else {
-		err = c.perform(v, PermissionGetAssertion, r.RPID, run)
+		err = c.perform(v, n, run)
 	}
-	if errors.Is(err, ErrNoCredentials) {
+	if errors.Is(err, ErrNoCredentials) || len(allow) > 0 && errors.Is(err, ErrInvalidCredential) {
 		return nil, c.noCredentials(r.Silent)
 	}
 	if err != nil {
@@ -268,6 +273,9 @@ func (c *ceremony) getAssertions(p *getAssertionParameters, r *GetAssertionReque
 	}
 	for uint64(len(assertions)) < total {
 		body, err := c.send(ctap.CmdGetNextAssertion, 0, nil, touch)
+		if errors.Is(err, ErrNotAllowed) {
+			err = fmt.Errorf("%w: %w", ErrInterrupted, err)
+		}
 		if err != nil {
 			return fail(err)
 		}

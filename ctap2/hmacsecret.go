@@ -45,7 +45,9 @@ type hmacSecret struct {
 // registration, and asks for a credential that can yield secrets: its output is
 // an HMACSecretEnabled. With one or two salts of 32 bytes each it belongs in an
 // assertion, and asks for one secret per salt: its output is a
-// *HMACSecretOutput. Nothing is sent to a key that does not list the extension.
+// *HMACSecretOutput. Nothing is sent to a key that does not list the extension,
+// and there is no output: a program that cannot do without looks at
+// [Info.HasExtension] first.
 //
 // A key has two secrets for each credential, one after user verification and one
 // without, so that the same salt gives another output with than without. A

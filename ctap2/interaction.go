@@ -10,7 +10,8 @@ import (
 //
 // The functions are called by the goroutine that called the method, while the
 // key waits: Touch, TouchDone, Processing and Sample must return at once. Of the
-// same Authenticator, they may call Info and Transport, and no other method.
+// same Authenticator, they may call Info, Transport and Forget, and no other
+// method: it would wait for the one that called them.
 //
 // Where several keys share an Interaction, its functions run concurrently, once
 // per key, and have to guard what they share. The requests say which key it is;
@@ -18,17 +19,19 @@ import (
 // Interaction of its own.
 type Interaction struct {
 	// PIN asks the person for the key's PIN. The Secret it returns belongs to
-	// the Authenticator, which wipes it. An error ends the method that needed
-	// the PIN, wrapped in what that method returns; so does a PIN that no key
-	// takes, such as one of three digits, with package pin's error: it is not
-	// sent and costs no try. The context also ends with Close.
+	// the Authenticator, which wipes it: each call returns a new one. An error
+	// ends the method that needed the PIN, wrapped in what that method returns;
+	// so does a PIN that no key takes, such as one of three digits or an empty
+	// one, with package pin's error: it is not sent and costs no try. The context
+	// also ends with Close. A method of the same Authenticator that is called
+	// with it, or with one made from it, returns ErrInvalidRequest at once.
 	//
 	// After a wrong PIN it is called again, with Previous set, until the PIN is
 	// right, the key is blocked, it returns an error, or it returns the PIN
 	// that was just refused: a function that knows only one PIN spends one try.
-	// While the Authenticator remembers a PIN, it is not called. Nor is it after
-	// the key has said that it takes no PIN, for as long as that is so: the
-	// method returns the PINError without a question.
+	// It is not called while the Authenticator remembers a PIN, nor once the
+	// method's context has ended. While the key takes no PIN, since too many were
+	// wrong, nobody is asked for one: the method returns the PINError at once.
 	PIN func(ctx context.Context, request PINRequest) (pin.Secret, error)
 	// Touch says that the key now waits for its user.
 	Touch func(request TouchRequest)
@@ -63,6 +66,9 @@ type TouchRequest struct {
 	// Long says that the touch has to last, for five seconds or more: some keys
 	// are erased by nothing less (§6.6, longTouchForReset).
 	Long bool
+	// Previous says why a finger is asked for again by the same method: an error
+	// that wraps ErrUVInvalid, since the key did not recognise the one before.
+	Previous error
 }
 
 // Touch is what a touch of the key does.

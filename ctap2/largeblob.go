@@ -30,8 +30,8 @@ type largeBlobSupport struct {
 // LargeBlobSupport is the extension largeBlob of a registration (§12.4, CTAP
 // 2.3): it asks for a credential that can have a large blob, which the key keeps
 // with it. Its output is a LargeBlobSupported. Nothing is sent to a key that
-// does not list the extension; if the blob is required, that is
-// ErrUnsupported, before anything is sent.
+// does not list the extension; if the blob is required, no credential is made
+// then, and the error wraps ErrUnsupported.
 func LargeBlobSupport(required bool) Extension { return largeBlobSupport{required: required} }
 
 func (e largeBlobSupport) Input(c *ExtensionContext) (any, error) {

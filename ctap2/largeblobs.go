@@ -282,7 +282,9 @@ func (a *Authenticator) GetLargeBlob(ctx context.Context, r *LargeBlobRequest) (
 // The key replaces its array as a whole, when all of it has arrived: a write
 // that fails leaves the old one. But what another program writes between this
 // method's reading and its writing is lost: the protocol has nothing to prevent
-// it. Other methods of this Authenticator do not come between.
+// it. Other methods of this Authenticator do not come between. A write that
+// another program interrupts is done anew, once; then the error wraps
+// ErrInterrupted.
 //
 // A key with the extension largeBlob writes only for a Credential that is named,
 // and says only whether it did: if not, for whichever reason, the error wraps
@@ -377,7 +379,9 @@ func (a *Authenticator) WriteLargeBlobArray(ctx context.Context, r *WriteLargeBl
 // permissions cm and lbw is obtained.
 //
 // It returns ErrUnsupported if the key cannot list the keys of its credentials:
-// not with the preview of credential management. Otherwise it returns what
+// not with the preview of credential management. It also does if there are
+// credentials and blobs, and no credential is listed with a key: a key that
+// leaves them out would lose every blob. Otherwise it returns what
 // EnumerateCredentials and PutLargeBlob do.
 func (a *Authenticator) CollectLargeBlobs(ctx context.Context, token *Token) (removed int, err error) {
 	c, err := a.beginLargeBlobs(ctx)
@@ -389,7 +393,7 @@ func (a *Authenticator) CollectLargeBlobs(ctx context.Context, token *Token) (re
 		return 0, fmt.Errorf("ctap2: %w: no credential management", ErrUnsupported)
 	}
 	err = c.authorized(PermissionCredentialManagement|PermissionLargeBlobWrite, "", token, func(t *Token) error {
-		keys, err := c.largeBlobCiphers(t)
+		keys, credentials, err := c.largeBlobCiphers(t)
 		if err != nil {
 			return err
 		}
@@ -407,8 +411,11 @@ func (a *Authenticator) CollectLargeBlobs(ctx context.Context, token *Token) (re
 			}
 		}
 		removed = len(blobs) - len(kept)
-		if removed == 0 {
+		switch {
+		case removed == 0:
 			return nil
+		case len(keys) == 0 && credentials > 0:
+			return fmt.Errorf("ctap2: %w: the key lists no largeBlobKey, and which blobs are in use is not known", ErrUnsupported)
 		}
 		return c.writeLargeBlobs(kept, t)
 	})
@@ -419,33 +426,31 @@ func (a *Authenticator) CollectLargeBlobs(ctx context.Context, token *Token) (re
 }
 
 // largeBlobCiphers returns a cipher for each discoverable credential that has a
-// largeBlobKey.
-func (c *ceremony) largeBlobCiphers(t *Token) ([]cipher.AEAD, error) {
+// largeBlobKey, and how many there are with or without one.
+func (c *ceremony) largeBlobCiphers(t *Token) (ciphers []cipher.AEAD, credentials int, err error) {
 	parties, err := c.enumerateRPs(t)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var ciphers []cipher.AEAD
-	left := maxStored
 	for _, rp := range parties {
-		credentials, err := c.enumerateCredentials(rp, t, left)
+		list, err := c.enumerateCredentials(rp, t, maxStored-credentials)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		left -= len(credentials)
-		for _, s := range credentials {
+		credentials += len(list)
+		for _, s := range list {
 			if s.LargeBlobKey.Len() == 0 {
 				continue
 			}
 			aead, err := newLargeBlobCipher(s.LargeBlobKey)
 			s.LargeBlobKey.Wipe()
 			if err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 			ciphers = append(ciphers, aead)
 		}
 	}
-	return ciphers, nil
+	return ciphers, credentials, nil
 }
 
 // largeBlobsByExtension reports whether the key keeps large blobs with its
@@ -552,15 +557,20 @@ func (c *ceremony) changeLargeBlob(r *LargeBlobRequest, change func(others Large
 				return err
 			}
 		}
-		blobs, err := c.readLargeBlobs()
-		if err != nil {
-			return err
+		for again := false; ; again = true {
+			blobs, err := c.readLargeBlobs()
+			if err != nil {
+				return err
+			}
+			others := blobs.without(key)
+			if blobs, err = change(others, len(others) < len(blobs), key); err != nil {
+				return err
+			}
+			err = c.writeLargeBlobs(blobs, t)
+			if again || !errors.Is(err, ErrInterrupted) {
+				return err
+			}
 		}
-		others := blobs.without(key)
-		if blobs, err = change(others, len(others) < len(blobs), key); err != nil {
-			return err
-		}
-		return c.writeLargeBlobs(blobs, t)
 	})
 }
 
@@ -665,7 +675,8 @@ func (c *ceremony) readSerializedLargeBlobs() (serialized []byte, pieces int, er
 
 // writeLargeBlobs writes the array, authenticated with t unless nil: for each
 // fragment, over 32 bytes that keep it from being the hash of client data, the
-// command, a zero, the offset, and the fragment's hash.
+// command, a zero, the offset, and the fragment's hash. A key that has lost the
+// fragments before was asked for something else meanwhile.
 func (c *ceremony) writeLargeBlobs(blobs LargeBlobs, t *Token) error {
 	fragment, err := c.info.maxLargeBlobFragment()
 	if err != nil {
@@ -690,6 +701,9 @@ func (c *ceremony) writeLargeBlobs(blobs LargeBlobs, t *Token) error {
 			p.PINUVAuthParam, p.PINUVAuthProtocol = t.Authenticate(message, hash[:]), t.protocol
 		}
 		body, err := c.send(ctap.CmdLargeBlobs, 0, p, TouchPresence)
+		if offset > 0 && errors.Is(err, ErrInvalidSeq) {
+			err = fmt.Errorf("%w: %w", ErrInterrupted, err)
+		}
 		if err != nil {
 			return err
 		}

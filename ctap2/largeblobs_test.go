@@ -549,6 +549,26 @@ func TestLargeBlobWriteFails(t *testing.T) {
 		}
 		s.expectTransfers(1, 1)
 	}
+	// Another program between two fragments costs one write more, if it does not
+	// come again.
+	for interruptions := range 3 {
+		s := newStore(t, pin.Two)
+		n := interruptions
+		s.on(ctap.CmdLargeBlobs, func(message []byte) []byte {
+			if s.sets%2 == 1 && message[2] == 0x02 && n > 0 {
+				n--
+				s.pending = nil
+			}
+			return s.largeBlobs(message)
+		})
+		data := make([]byte, 2000)
+		rand.Read(data)
+		err := open(t, s, anyPIN()).PutLargeBlob(t.Context(), byKey(1, data...))
+		if interruptions == 2 && (!errors.Is(err, ctap2.ErrInterrupted) || !errors.Is(err, ctap2.ErrInvalidSeq)) || interruptions < 2 && err != nil {
+			t.Errorf("interrupted %d times: %v", interruptions, err)
+		}
+		s.expectTransfers(1+min(interruptions, 1), 2+2*min(interruptions, 1))
+	}
 	// One that the key would refuse after many fragments is not begun.
 	s := newStore(t, pin.Two)
 	data := make([]byte, 4096)
@@ -944,6 +964,19 @@ func TestCollectLargeBlobs(t *testing.T) {
 		}
 		s.expectTransfers(1, 0)
 
+		all := keys
+		keys = [][]byte{nil} // or left out of the list
+		if n, err := key.CollectLargeBlobs(t.Context(), nil); !errors.Is(err, ctap2.ErrUnsupported) || n != 0 {
+			t.Errorf("no keys listed: %d, %v", n, err)
+		}
+		s.expectTransfers(1, 0)
+		s.hold(alien)
+		if n, err := key.CollectLargeBlobs(t.Context(), nil); err != nil || n != 0 {
+			t.Errorf("no keys listed, and no blobs: %d, %v", n, err)
+		}
+		s.expectTransfers(1, 0)
+
+		keys = all
 		s.hold(two)
 		s.status = byte(ctap2.ErrOther)
 		if n, err := key.CollectLargeBlobs(t.Context(), nil); !errors.Is(err, ctap2.ErrOther) || n != 0 {

@@ -121,16 +121,15 @@ func fit(list []descriptor, count, room int) (n int) {
 }
 
 // search looks for a credential of the parts that the key holds, without a
-// touch (option up: false), which does not spend a token. Only the answer
-// NO_CREDENTIALS means that a part matches nothing. What is signed on the way
-// is the hash of nothing, good for no relying party.
+// touch (option up: false), which does not spend a token. What is signed on the
+// way is the hash of nothing, good for no relying party.
 //
 // Where built-in verification is an option of the command, a first search goes
 // without, since each request with it costs the user a finger; credentials
 // that need it (credProtect 3) are found by a second.
 func (c *ceremony) search(parts [][]descriptor, v *verification) (descriptor, error) {
 	found, err := c.searchOnce(parts, v.token, false)
-	if v.uv && errors.Is(err, ErrNoCredentials) {
+	if v.uv && errors.Is(err, ErrNoCredentials) && c.info.HasExtension("credProtect") {
 		return c.searchOnce(parts, nil, true)
 	}
 	return found, err
@@ -153,7 +152,10 @@ func (c *ceremony) searchOnce(parts [][]descriptor, token *Token, uv bool) (desc
 	for _, part := range parts {
 		p.AllowList = part
 		body, err := c.send(ctap.CmdGetAssertion, 0, p, TouchVerification)
-		if errors.Is(err, ErrNoCredentials) {
+		// Some keys answer to an ID that is not of their form that it is invalid,
+		// and to one that is too long, with a limit that they may not have told.
+		if errors.Is(err, ErrNoCredentials) || errors.Is(err, ErrInvalidCredential) ||
+			len(part) == 1 && (errors.Is(err, ErrLimitExceeded) || errors.Is(err, ErrRequestTooLarge)) {
 			continue
 		}
 		if err != nil {

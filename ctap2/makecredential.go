@@ -30,7 +30,9 @@ type MakeCredentialRequest struct {
 	Token *Token
 
 	// EnterpriseAttestation asks for an attestation that identifies the key:
-	// 1 vendor-facilitated, 2 platform-managed (§7.1).
+	// 1 vendor-facilitated, 2 platform-managed (§7.1). It is ErrUnsupported if the
+	// key has no option ep; where that is false, the key answers
+	// ErrInvalidParameter until EnableEnterpriseAttestation.
 	EnterpriseAttestation uint
 	// AttestationFormats lists the formats preferred, best first (CTAP 2.2).
 	AttestationFormats []string
@@ -100,6 +102,8 @@ func (r *MakeCredentialRequest) check() error {
 		return invalid("User.ID of %d bytes", len(r.User.ID))
 	case len(r.Algorithms) == 0:
 		return invalid("no Algorithms")
+	case r.UserVerification > Discouraged:
+		return invalid("UserVerification %d", r.UserVerification)
 	}
 	return checkList("ExcludeList", r.ExcludeList)
 }
@@ -130,6 +134,10 @@ func (a *Authenticator) MakeCredential(ctx context.Context, r *MakeCredentialReq
 	if a.u2f {
 		return c.registerU2F(r)
 	}
+	if r.EnterpriseAttestation != 0 && !c.info.optionKnown(OptionEnterpriseAttestation) {
+		return nil, fmt.Errorf("ctap2: enterprise attestation: %w", ErrUnsupported)
+	}
+	c.discoverable = r.ResidentKey
 
 	p := &makeCredentialParameters{
 		ClientDataHash:        r.ClientDataHash,
@@ -144,17 +152,20 @@ func (a *Authenticator) MakeCredential(ctx context.Context, r *MakeCredentialReq
 	}
 	exclude := c.usable(r.ExcludeList)
 	permissions := PermissionMakeCredential
-	if len(exclude) > 1 { // it may have to be searched, which takes permission ga
+	if len(exclude) > 0 { // it may have to be searched, which takes permission ga
 		permissions |= PermissionGetAssertion
 	}
-	v, err := c.decide(r.UserVerification, c.info.demandsVerification(r.ResidentKey), r.Token, permissions, r.RP.ID)
+	n := &need{wish: r.UserVerification, held: r.Token, permissions: permissions, must: func(i *Info) bool {
+		return i.demandsVerification(r.ResidentKey)
+	}}
+	v, err := c.decide(n)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { v.wipe() }()
 
 	var credential *Credential
-	err = c.perform(v, permissions, r.RP.ID, func(v *verification) error {
+	err = c.perform(v, n, func(v *verification) error {
 		credential, err = c.makeCredential(p, r, exclude, v)
 		return err
 	})
@@ -194,6 +205,9 @@ func (c *ceremony) makeCredential(p *makeCredentialParameters, r *MakeCredential
 		c.a.moved.Store(true)
 	}
 	body, err := c.exchange(message, 0, touch)
+	if r.EnterpriseAttestation != 0 && !c.info.optionOn(OptionEnterpriseAttestation) {
+		err = meaning(err, ErrInvalidParameter, "enterprise attestation is off: EnableEnterpriseAttestation comes first")
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -65,11 +65,16 @@ func named[T interface {
 	return T(v).String()
 }
 
-// shapes returns those of a command's parameters and of its reply.
+// shapes returns those of a command's parameters and of its reply. Since the
+// previews' bytes are in the vendors' range, a message there is a preview's only
+// if its subcommand is.
 func shapes(command, subcommand byte) (request, reply *shape) {
-	m, ok := messages[[2]byte{published(command), subcommand}]
+	if subcommandName(command, int64(subcommand)) != "" {
+		command = published(command)
+	}
+	m, ok := messages[[2]byte{command, subcommand}]
 	if !ok {
-		m = messages[[2]byte{published(command)}]
+		m = messages[[2]byte{command}]
 	}
 	return &shape{members: m.request}, &shape{members: m.reply}
 }
@@ -171,6 +176,8 @@ var (
 	algorithmAndType  = &shape{members: members{"alg": coseAlgorithm, "type": {sight: shown}}}
 	templateID        = &shape{name: "templateId", sight: shown}
 	friendlyName      = &shape{name: "templateFriendlyName", sight: personal}
+	modality          = &shape{name: "modality"}
+	getModality       = &shape{name: "getModality"}
 )
 
 // messages are the members of each command's request and reply (§6), by command
@@ -220,16 +227,17 @@ var messages = map[[2]byte]struct{ request, reply members }{
 			4: {name: "powerCycleState"}, 5: {name: "uvRetries"}},
 	},
 	{ctap.CmdBioEnrollment}: {
-		members{1: {name: "modality"}, 2: subCommand,
+		members{1: modality, 2: subCommand,
 			3: {name: "subCommandParams", members: members{
 				1: templateID, 2: friendlyName, 3: {name: "timeoutMilliseconds"}}},
-			4: pinUVAuthProtocol, 5: pinUVAuthParam, 6: {name: "getModality"}},
-		members{1: {name: "modality"}, 2: {name: "fingerprintKind"},
+			4: pinUVAuthProtocol, 5: pinUVAuthParam, 6: getModality},
+		members{1: modality, 2: {name: "fingerprintKind"},
 			3: {name: "maxCaptureSamplesRequiredForEnroll"}, 4: templateID,
 			5: {name: "lastEnrollSampleStatus"}, 6: {name: "remainingSamples"},
 			7: {name: "templateInfos", each: &shape{members: members{1: templateID, 2: friendlyName}}},
 			8: {name: "maxTemplateFriendlyName"}},
 	},
+	{ctap.CmdBioEnrollmentPreview}: {members{6: getModality}, members{1: modality}}, // getModality has no subcommand
 	{ctap.CmdCredentialManagement}: {
 		members{1: subCommand,
 			2: {name: "subCommandParams", members: members{

@@ -42,8 +42,9 @@ var ErrNotRecorded = errors.New("not as recorded")
 // A recording holds no secrets. What [Trace] redacts is overwritten, with as
 // many zeros or, in text, as many x, so that a message is as well formed as it
 // was; in one that is not CBOR, also what stands behind the place where it
-// cannot be read on. What a key has signed does not verify any longer if some
-// of it was overwritten, such as an output of hmac-secret.
+// cannot be read on. Vendors' messages under command bytes 0x40 and 0x41 can be
+// taken for the previews', as Trace says. What a key has signed does not verify
+// any longer if some of it was overwritten, such as an output of hmac-secret.
 //
 // What it does hold: the key's model, firmware, settings and counters; its
 // attestation certificate, which names the very key if it is an enterprise

@@ -64,7 +64,9 @@ type TokenRequest struct {
 // A Token is a pinUvAuthToken that the caller holds, for many commands under
 // one verification. The key limits its life: it must be used soon (30 seconds
 // over USB), it ends after ten minutes, when the key is unplugged, or when
-// another token is made; and a touch spends mc and ga (§6.5.2.1).
+// another token is made; and a touch spends mc and ga (§6.5.2.1). What the key
+// then answers, also to a command or for a relying party that the token is not
+// for, is ErrPINAuthInvalid.
 //
 // A token with permission pcmr is another matter: it is persistent, and lists
 // the key's credentials until a reset or another PIN, without asking anybody.
@@ -102,6 +104,14 @@ func (t *Token) Secret() pin.Secret { return t.secret.Clone() }
 // It takes the secret over.
 func NewToken(protocol pin.Protocol, secret pin.Secret, permissions Permission, rpID string) *Token {
 	return &Token{protocol, secret, permissions, rpID}
+}
+
+// refused says what PIN_AUTH_INVALID means of a caller's token, if that is what
+// err is. The key alone knows which: before permissions, and after getPinToken,
+// a token is for more than was asked.
+func (t *Token) refused(err error) error {
+	return meaning(err, ErrPINAuthInvalid,
+		"%v is not for this, was spent by a touch, or ended by another command or program: get another", t)
 }
 
 // Wipe overwrites the token. Commands that are given it afterwards fail.
@@ -173,6 +183,7 @@ func (c *ceremony) token(permissions Permission, rpID string) (*Token, error) {
 		if !failed || !c.info.grantsByPIN(permissions) || !c.canAskPIN() {
 			return t, err
 		}
+		c.forgetSecret() // it may have become stale while fingers were tried
 	case !c.info.grantsByPIN(permissions):
 		return nil, c.info.notSetUp(permissions)
 	}
@@ -209,17 +220,17 @@ func (i *Info) grantsByUV(p Permission) bool {
 // uvToken is getPinUvAuthTokenUsingUvWithPermissions, repeated as often as the
 // key prefers while it does not recognise the user.
 func (c *ceremony) uvToken(permissions Permission, rpID string) (*Token, error) {
-	attempts := c.info.uvAttempts()
-	for {
+	c.missed = nil
+	for attempts := c.info.uvAttempts(); ; attempts-- {
 		t, err := c.requestToken(&clientPINParameters{
 			Subcommand:  ctap.PINGetTokenUsingUV,
 			Permissions: permissions,
 			RPID:        rpID,
-		}, TouchVerification)
-		if attempts--; attempts > 0 && errors.Is(err, ErrUVInvalid) {
-			continue
+		}, pin.Secret{}, TouchVerification)
+		if attempts <= 1 || !errors.Is(err, ErrUVInvalid) {
+			return t, err
 		}
-		return t, err
+		c.missed = err
 	}
 }
 
@@ -257,7 +268,7 @@ func (c *ceremony) pinToken(permissions Permission, rpID string, legacy bool) (*
 			}
 			hash = entered
 		}
-		t, err := c.pinTokenFor(p, hash)
+		t, err := c.requestToken(p, hash, "")
 		if err == nil {
 			t.permissions, t.rpID = permissions, rpID // getPinToken was told neither
 			c.remember(hash.Clone())
@@ -299,13 +310,16 @@ func (c *ceremony) askPIN(previous *PINError) (pin.Secret, error) {
 	if ask == nil {
 		return pin.Secret{}, ErrNoPIN
 	}
+	if c.ctx.Err() != nil {
+		return pin.Secret{}, fmt.Errorf("ctap2: %w", context.Cause(c.ctx))
+	}
 	if c.a.noPIN.Load() { // it has said so: is that still true?
 		if left, err := c.pinRetries(); err == nil && left.refused() != nil {
 			return pin.Secret{}, left.refused()
 		}
 		c.a.noPIN.Store(false)
 	}
-	ctx, cancel := context.WithCancelCause(c.ctx)
+	ctx, cancel := context.WithCancelCause(context.WithValue(c.ctx, prompt{c.a}, true))
 	defer cancel(nil)
 	defer context.AfterFunc(c.a.life, func() { cancel(ErrClosed) })()
 	entered, err := ask(ctx, PINRequest{Authenticator: c.a, RPID: c.rpID, Previous: previous, Retries: c.pinRetries})
@@ -320,32 +334,38 @@ func (c *ceremony) askPIN(previous *PINError) (pin.Secret, error) {
 		return pin.Secret{}, fmt.Errorf("ctap2: PIN prompt: %w", err)
 	}
 	hash, err := hashPIN(entered)
+	if entered.Len() == 0 {
+		err = fmt.Errorf("it returned a Secret that is empty or was wiped, not a new one: %w", err)
+	}
 	if err != nil {
 		return pin.Secret{}, fmt.Errorf("ctap2: PIN prompt: %w", err)
 	}
 	return hash, nil
 }
 
-// pinTokenFor sends p with the hash of a PIN, encrypted.
-func (c *ceremony) pinTokenFor(p *clientPINParameters, hash pin.Secret) (*Token, error) {
-	secret, _, err := c.sharedSecret()
-	if err != nil {
-		return nil, err
+// requestToken sends one of the three subcommands that yield a token, with the
+// hash of a PIN unless it is empty, and decrypts the token. If the card was reset,
+// and what was agreed is void, it does so once more: nobody is asked again.
+func (c *ceremony) requestToken(p *clientPINParameters, hash pin.Secret, touch Touch) (*Token, error) {
+	t, err := c.requestTokenOnce(p, hash, touch)
+	if errors.Is(err, ErrReset) {
+		c.forgetSecret()
+		return c.requestTokenOnce(p, hash, touch)
 	}
-	if p.PINHashEnc, err = secret.Encrypt(hash.Bytes()); err != nil {
-		return nil, err
-	}
-	return c.requestToken(p, "")
+	return t, err
 }
 
-// requestToken sends one of the three subcommands that yield a token and
-// decrypts it.
-func (c *ceremony) requestToken(p *clientPINParameters, touch Touch) (*Token, error) {
+func (c *ceremony) requestTokenOnce(p *clientPINParameters, hash pin.Secret, touch Touch) (*Token, error) {
 	secret, platform, err := c.sharedSecret()
 	if err != nil {
 		return nil, err
 	}
 	p.Protocol, p.KeyAgreement = secret.Protocol(), platform
+	if hash.Len() > 0 {
+		if p.PINHashEnc, err = secret.Encrypt(hash.Bytes()); err != nil {
+			return nil, err
+		}
+	}
 	reply, err := c.clientPIN(p, touch)
 	if err != nil {
 		return nil, err

@@ -42,6 +42,11 @@ import (
 // hexadecimal. Numbers and the keys of maps are always logged, and so are RP
 // IDs, credential IDs, public keys, certificates and signatures.
 //
+// Command bytes 0x40 and 0x41, which are in the vendors' range, are taken for the
+// previews of authenticatorBioEnrollment and authenticatorCredentialManagement:
+// a vendor's message there that has the number of one of their subcommands is
+// logged as theirs would be.
+//
 // While the logger is off at that level, a trace costs nothing. A nil logger is
 // always off.
 func Trace(t Transport, logger *slog.Logger, options ...TraceOption) Transport {

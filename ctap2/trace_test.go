@@ -217,6 +217,17 @@ func notations(t testing.TB) []struct {
 				`, 9 /totalCredentials/: 1, 10 /credProtect/: 1 /userVerificationOptional/, 11 /largeBlobKey/: redacted(32), 12 /thirdPartyPayment/: false}`,
 		},
 		{
+			"getModality, preview", message(0x40, members{6: true}), ok(t, members{1: 1}), `{6 /getModality/: true}`, `{1 /modality/: 1}`,
+		},
+		{
+			"a vendor's subcommand", message(0x41, members{1: 9, 2: members{1: fill(4), 2: secretName}}), ok(t, members{3: secretName, 7: fill(2)}),
+			`{1: 9, 2: {1: redacted(4), 2: redacted(24)}}`, `{3: redacted(24), 7: redacted(2)}`,
+		},
+		{
+			"a vendor's without", message(0x40, members{3: members{1: fill(4)}, 6: fill(2)}), ok(t, members{1: fill(3), 4: fill(5)}),
+			`{3: {1: redacted(4)}, 6 /getModality/: redacted(2)}`, `{1 /modality/: redacted(3), 4: redacted(5)}`,
+		},
+		{
 			"RSA key", message(0x0A, members{1: 5}), ok(t, members{8: rsa}), `{1 /subCommand/: 5 /enumerateCredentialsGetNextCredential/}`,
 			`{8 /publicKey/: {1 /kty/: 3 /RSA/, 3 /alg/: -257 /RS256/, -1 /n/: h'c001', -2 /e/: h'010001'}}`,
 		},

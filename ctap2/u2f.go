@@ -106,6 +106,39 @@ type U2FRegistration struct {
 	Signature   []byte    // by the certificate's key, ECDSA in ASN.1
 }
 
+// Credential returns the registration as MakeCredential does from a key that
+// speaks U2F alone (§10.2). Package attestation verifies it:
+//
+//	credential, err := registration.Credential(application)
+//	…
+//	statement, err := attestation.Verify(credential, challenge[:])
+//
+// It refuses one without a public key, or with a key handle of other than 1 to
+// 255 bytes, with ErrInvalidRequest.
+func (r *U2FRegistration) Credential(application [32]byte) (*Credential, error) {
+	if len(r.KeyHandle) == 0 || len(r.KeyHandle) > u2fMaxHandle {
+		return nil, invalid("key handle of %d bytes", len(r.KeyHandle))
+	}
+	key, err := r.PublicKey.MarshalCBOR()
+	if err != nil {
+		return nil, invalid("public key: %v", err)
+	}
+	data := append(application[:], byte(FlagUserPresent|FlagAttestedCredentialData))
+	data = append(data, make([]byte, 4+16)...) // signCount, aaguid
+	data = binary.BigEndian.AppendUint16(data, uint16(len(r.KeyHandle)))
+	data = append(append(data, r.KeyHandle...), key...)
+	credential := &Credential{Format: "fido-u2f", AuthData: new(AuthenticatorData)}
+	if err := credential.AuthData.parse(data, cbor.Strict); err != nil {
+		return nil, fmt.Errorf("ctap2: U2F registration: %w", err)
+	}
+	credential.ID, credential.PublicKey = credential.AuthData.CredentialID, credential.AuthData.PublicKey
+	credential.AttestationStatement, err = cbor.Marshal(map[string]any{
+		"x5c": [][]byte{r.Certificate},
+		"sig": r.Signature,
+	})
+	return credential, err
+}
+
 // A U2FAuthentication is the response to U2F_AUTHENTICATE (FIDO U2F Raw Message
 // Formats §5.4).
 type U2FAuthentication struct {
@@ -115,6 +148,22 @@ type U2FAuthentication struct {
 	// Raw is the response as it came, less its status word: a byte of user
 	// presence, the counter, the signature.
 	Raw []byte
+}
+
+// Verify checks the signature over what U2FAuthenticate was given and what came
+// back with it (FIDO U2F Raw Message Formats §5.4), with the public key of the
+// registration. It returns nil, an error of package cose, or ErrInvalidRequest if
+// there is no key or no Raw. Whether somebody was there, and the counter has
+// grown, is the caller's to check.
+func (a *U2FAuthentication) Verify(key *cose.Key, challenge, application [32]byte) error {
+	const signed = 1 + 4 // user presence, counter
+	switch {
+	case len(a.Raw) < signed:
+		return invalid("no Raw")
+	case key == nil:
+		return invalid("no key")
+	}
+	return key.Verify(slices.Concat(application[:], a.Raw[:signed], challenge[:]), a.Signature)
 }
 
 // U2FVersion asks a key which version of U2F it speaks: "U2F_V2" (FIDO U2F Raw
@@ -338,10 +387,11 @@ func (c *ceremony) registerU2F(r *MakeCredentialRequest) (*Credential, error) {
 	if err != nil {
 		return nil, err
 	}
-	credential, err := registration.credential(application)
+	credential, err := registration.Credential(application)
 	if err != nil {
-		return nil, fmt.Errorf("ctap2: reply to U2F_REGISTER: %w", err)
+		return nil, err
 	}
+	credential.Extensions = c.extensionOutputs(ctap.CmdMakeCredential, r.Extensions, nil, nil)
 	return credential, nil
 }
 
@@ -406,29 +456,6 @@ func parseU2FRegistration(reply []byte) (*U2FRegistration, error) {
 	return &U2FRegistration{key, handle, certificate.FullBytes, signature}, nil
 }
 
-// credential makes of a registration what a CTAP2 key would have answered
-// (§10.2).
-func (r *U2FRegistration) credential(application [32]byte) (*Credential, error) {
-	key, err := r.PublicKey.MarshalCBOR()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	data := append(application[:], byte(FlagUserPresent|FlagAttestedCredentialData))
-	data = append(data, make([]byte, 4+16)...) // signCount, aaguid
-	data = binary.BigEndian.AppendUint16(data, uint16(len(r.KeyHandle)))
-	data = append(append(data, r.KeyHandle...), key...)
-	credential := &Credential{Format: "fido-u2f", AuthData: new(AuthenticatorData)}
-	if err := credential.AuthData.parse(data, cbor.Strict); err != nil {
-		return nil, err
-	}
-	credential.ID, credential.PublicKey = credential.AuthData.CredentialID, credential.AuthData.PublicKey
-	credential.AttestationStatement, err = cbor.Marshal(map[string]any{
-		"x5c": [][]byte{r.Certificate},
-		"sig": r.Signature,
-	})
-	return credential, err
-}
-
 // signInU2F is getAssertion on a U2F key (§10.3).
 func (c *ceremony) signInU2F(r *GetAssertionRequest) ([]*Assertion, error) {
 	if err := u2fVerifies(ctap.CmdGetAssertion, r.UserVerification, r.Token); err != nil {
@@ -454,6 +481,7 @@ func (c *ceremony) signInU2F(r *GetAssertionRequest) ([]*Assertion, error) {
 			Credential: CredentialDescriptor{ID: slices.Clone(d.ID), Type: publicKeyType},
 			AuthData:   new(AuthenticatorData),
 			Signature:  reply.Signature,
+			Extensions: c.extensionOutputs(ctap.CmdGetAssertion, r.Extensions, nil, nil),
 		}
 		// What was signed is authenticator data already, but for bits that U2F
 		// keeps for later.

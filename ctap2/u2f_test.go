@@ -11,6 +11,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"log"
 	"math/big"
 	"strings"
 	"testing"
@@ -373,6 +375,7 @@ func TestU2FRefusals(t *testing.T) {
 	}{
 		"token":                {anyToken(), nil, ctap2.ErrUnsupportedOption},
 		"required":             {nil, []ctap2.Extension{ctap2.LargeBlobSupport(true)}, ctap2.ErrUnsupported},
+		"required protection":  {nil, []ctap2.Extension{ctap2.CredProtectRequired(ctap2.UVRequired)}, ctap2.ErrUnsupported},
 		"wrong":                {nil, []ctap2.Extension{ctap2.CredProtect(99)}, ctap2.ErrInvalidRequest},
 		"wrong among the good": {nil, []ctap2.Extension{ctap2.MinPINLength(), ctap2.HMACSecretMC()}, ctap2.ErrInvalidRequest},
 	} {
@@ -427,6 +430,101 @@ func TestU2FOnOtherKeys(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What a key signed for U2F verifies, and for nothing else.
+func TestU2FVerify(t *testing.T) {
+	key := open(t, newOldKey(t))
+	challenge, application, other := sha256.Sum256([]byte("a challenge")), sha256.Sum256([]byte("https://example.com")), [32]byte{}
+	r, err := key.U2FRegister(t.Context(), challenge, application)
+	if err != nil {
+		t.Fatal(err)
+	}
+	attested := func(challenge, application [32]byte) error {
+		credential, err := r.Credential(application)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return second(attestation.Verify(credential, challenge[:]))
+	}
+	if err := attested(challenge, application); err != nil {
+		t.Error(err)
+	}
+	if attested(other, application) == nil || attested(challenge, other) == nil {
+		t.Error("another challenge, or another application")
+	}
+
+	a, err := key.U2FAuthenticate(t.Context(), challenge, application, r.KeyHandle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Verify(r.PublicKey, challenge, application); err != nil {
+		t.Error(err)
+	}
+	counted := *a
+	counted.Raw = bytes.Clone(a.Raw)
+	counted.Raw[4]++
+	for name, err := range map[string]error{
+		"challenge":   a.Verify(r.PublicKey, other, application),
+		"application": a.Verify(r.PublicKey, challenge, other),
+		"counter":     counted.Verify(r.PublicKey, challenge, application),
+	} {
+		if !errors.Is(err, cose.ErrSignature) {
+			t.Errorf("another %s: %v", name, err)
+		}
+	}
+	for name, err := range map[string]error{
+		"key":        a.Verify(nil, challenge, application),
+		"Raw":        new(ctap2.U2FAuthentication).Verify(r.PublicKey, challenge, application),
+		"key handle": second((&ctap2.U2FRegistration{PublicKey: r.PublicKey}).Credential(application)),
+		"public key": second((&ctap2.U2FRegistration{KeyHandle: make([]byte, 255)}).Credential(application)),
+		"255 bytes":  second((&ctap2.U2FRegistration{PublicKey: r.PublicKey, KeyHandle: make([]byte, 256)}).Credential(application)),
+	} {
+		if !errors.Is(err, ctap2.ErrInvalidRequest) {
+			t.Errorf("no %s: %v", name, err)
+		}
+	}
+}
+
+// For whoever keeps key handles: U2F's own messages, and what is signed.
+func ExampleU2FAuthentication_Verify() {
+	ctx := context.Background()
+	device, err := virtual.New(virtual.Config{Level: virtual.CTAP1})
+	if err != nil {
+		log.Fatal(err)
+	}
+	key, err := ctap2.Open(ctx, device)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer key.Close()
+
+	application := sha256.Sum256([]byte("https://example.com"))
+	challenge := sha256.Sum256([]byte("client data of the registration"))
+	registration, err := key.U2FRegister(ctx, challenge, application)
+	if err != nil {
+		log.Fatal(err)
+	}
+	credential, err := registration.Credential(application)
+	if err != nil {
+		log.Fatal(err)
+	}
+	statement, err := attestation.Verify(credential, challenge[:])
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("attestation:", statement.Type)
+
+	challenge = sha256.Sum256([]byte("client data of the sign-in"))
+	signed, err := key.U2FAuthenticate(ctx, challenge, application, registration.KeyHandle)
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = signed.Verify(registration.PublicKey, challenge, application)
+	fmt.Printf("present: %v, verified: %v\n", signed.UserPresent, err == nil)
+	// Output:
+	// attestation: basic
+	// present: true, verified: true
 }
 
 // Bits next to user presence, which U2F keeps for later, are no flags of

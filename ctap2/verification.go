@@ -2,6 +2,8 @@ package ctap2
 
 import (
 	"errors"
+	"maps"
+	"slices"
 )
 
 // UserVerification says what a request wants of user verification: a PIN, a
@@ -40,6 +42,14 @@ type verification struct {
 	uv    bool
 }
 
+// A need is the verification that a request is to be sent with.
+type need struct {
+	wish        UserVerification
+	must        func(*Info) bool // whether a key refuses the command otherwise
+	held        *Token           // the caller's, or nil
+	permissions Permission
+}
+
 func (v *verification) none() bool { return v.token == nil && !v.uv }
 
 func (v *verification) wipe() {
@@ -64,20 +74,22 @@ func (i *Info) demandsVerification(discoverable bool) bool {
 }
 
 // decide chooses whether to verify the user, and does what it takes before the
-// command is sent. must says that the key refuses the command otherwise.
-func (c *ceremony) decide(wish UserVerification, must bool, held *Token, permissions Permission, rpID string) (*verification, error) {
-	if held != nil {
-		if held.secret.Len() == 0 {
+// command is sent.
+func (c *ceremony) decide(n *need) (*verification, error) {
+	if n.held != nil {
+		if n.held.secret.Len() == 0 {
 			return nil, invalid("the token was wiped")
 		}
-		return &verification{token: held, held: true}, nil
-	}
-	if must || wish == Required {
-		return c.verify(permissions, rpID)
+		return &verification{token: n.held, held: true}, nil
 	}
 	uv := c.info.optionOn(OptionUserVerification)
-	if wish == Preferred && (uv || c.info.grantsByPIN(permissions) && c.canAskPIN()) {
-		return c.verify(permissions, rpID)
+	if n.wish == Required || n.must(c.info) ||
+		n.wish == Preferred && (uv || c.info.grantsByPIN(n.permissions) && c.canAskPIN()) {
+		v, err := c.verify(n.permissions)
+		// What only an outdated Info called for is not set up, and need not be.
+		if n.wish == Required || n.must(c.info) || !errors.Is(err, ErrNotSetUp) {
+			return v, err
+		}
 	}
 	return new(verification), nil
 }
@@ -85,28 +97,36 @@ func (c *ceremony) decide(wish UserVerification, must bool, held *Token, permiss
 // verify takes the best path to a verified user that the key offers: built-in
 // verification with a token, built-in verification as an option of the
 // command, a PIN token with permissions, a PIN token of the old kind.
-func (c *ceremony) verify(permissions Permission, rpID string) (*verification, error) {
+func (c *ceremony) verify(permissions Permission) (*verification, error) {
 	return doubting(c, func() (*verification, error) {
 		if c.info.optionOn(OptionUserVerification) && !c.info.optionOn(OptionPINUVAuthToken) {
 			return &verification{uv: true}, nil
 		}
-		t, err := c.token(permissions, rpID)
+		t, err := c.token(permissions, c.rpID)
 		return &verification{token: t}, err
 	})
 }
 
-// doubting obtains what the Info may deny, and where it does, asks the key
-// whether that is still so before it gives up.
+// doubting obtains what the Info may deny, or the key where the Info does not:
+// another program may have set a PIN, removed the last finger, demanded a new
+// PIN or reset the key. It asks the key for its Info then, and tries again if
+// that has changed; if not, nobody is asked twice.
 func doubting[T any](c *ceremony, obtain func() (*T, error)) (*T, error) {
 	for {
 		got, err := obtain()
 		if err == nil {
 			return got, nil
 		}
-		if !errors.Is(err, ErrNotSetUp) && !errors.Is(err, ErrPINChangeRequired) && !errors.Is(err, ErrPINNotSet) || c.fresh {
+		outdated := slices.ContainsFunc([]error{ErrNotSetUp, ErrPINChangeRequired, ErrPINNotSet, ErrPINPolicyViolation, ErrNotAllowed},
+			func(sign error) bool { return errors.Is(err, sign) })
+		if !outdated || c.fresh {
 			return nil, err
 		}
+		before := c.info
 		if _, err := c.fetchInfo(); err != nil {
+			return nil, err
+		}
+		if maps.Equal(before.Options, c.info.Options) && before.ForcePINChange == c.info.ForcePINChange {
 			return nil, err
 		}
 	}
@@ -120,7 +140,7 @@ func (c *ceremony) authorized(permissions Permission, rpID string, held *Token, 
 		if held.secret.Len() == 0 {
 			return invalid("the token was wiped")
 		}
-		return run(held)
+		return held.refused(run(held))
 	}
 	for again := false; ; again = true {
 		t, err := doubting(c, func() (*Token, error) { return c.token(permissions, rpID) })
@@ -138,9 +158,9 @@ func (c *ceremony) authorized(permissions Permission, rpID string, held *Token, 
 
 // perform runs a command under v, and again where the key's answer shows a
 // better way: it demands verification after all, its built-in verification
-// did not recognise the user or is blocked (then the PIN, once), or what was
-// agreed with it has become stale (once).
-func (c *ceremony) perform(v *verification, permissions Permission, rpID string, run func(*verification) error) error {
+// did not recognise the user or is blocked (then the PIN, once), or is not set
+// up any longer, or what was agreed with it has become stale (once).
+func (c *ceremony) perform(v *verification, n *need, run func(*verification) error) error {
 	attempts := c.info.uvAttempts()
 	refreshed := false
 	// What the caller's token refers to is nothing that was agreed here.
@@ -157,15 +177,29 @@ func (c *ceremony) perform(v *verification, permissions Permission, rpID string,
 					return err
 				}
 			}
-			again, err := c.verify(permissions, rpID)
+			again, err := c.verify(n.permissions)
+			if err != nil {
+				return err
+			}
+			*v = *again
+		case v.uv && errors.Is(err, ErrInvalidOption) && !c.fresh: // the last finger was removed?
+			if _, err := c.fetchInfo(); err != nil {
+				return err
+			}
+			if c.info.optionOn(OptionUserVerification) {
+				return err
+			}
+			again, err := c.decide(n)
 			if err != nil {
 				return err
 			}
 			*v = *again
 		case uvFailed && errors.Is(err, ErrUVInvalid) && attempts > 1:
 			attempts--
-		case uvFailed && c.info.grantsByPIN(permissions) && c.canAskPIN():
-			t, err := c.pinToken(permissions, rpID, false)
+			c.missed = err
+		case uvFailed && c.info.grantsByPIN(n.permissions) && c.canAskPIN():
+			c.forgetSecret() // it may have become stale while fingers were tried
+			t, err := c.pinToken(n.permissions, c.rpID, false)
 			if err != nil {
 				return err
 			}
@@ -174,13 +208,15 @@ func (c *ceremony) perform(v *verification, permissions Permission, rpID string,
 			refreshed = true
 			c.forgetSecret()
 			if v.token != nil && !v.held {
-				again, err := c.verify(permissions, rpID)
+				again, err := c.decide(n)
 				if err != nil {
 					return err
 				}
 				v.wipe()
 				*v = *again
 			}
+		case v.held:
+			return v.token.refused(err)
 		default:
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -520,8 +521,13 @@ func TestQuirk45Tokens(t *testing.T) {
 		ga := get(ctap2.PermissionGetAssertion)
 		request := registration()
 		request.Token = ga
-		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrPINAuthInvalid) {
+		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrPINAuthInvalid) ||
+			!strings.Contains(err.Error(), "pinUvAuthToken(ga example.com) is not for this, was spent") {
 			t.Errorf("without permission mc: %v", err)
+		}
+		if _, err := d.EnumerateRPs(t.Context(), ga); !errors.Is(err, ctap2.ErrPINAuthInvalid) ||
+			!strings.Contains(err.Error(), "pinUvAuthToken(ga example.com) is not for this, was spent") {
+			t.Errorf("without permission cm: %v", err)
 		}
 		other := signIn()
 		other.RPID, other.Token = "other.example", get(ctap2.PermissionGetAssertion)
@@ -671,6 +677,182 @@ func TestInfoIsDoubted(t *testing.T) {
 	if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrNotSetUp) {
 		t.Errorf("a PIN that is gone: %v", err)
 	}
+
+	// Nor is a PIN needed any longer where none is required.
+	for _, change := range [][]func(*ctap2.MakeCredentialRequest){{}, {resident, mcUV(ctap2.Discouraged)}} {
+		d = sit(t, virtual.Config{PIN: "271828"}, "271828")
+		if err := open(t, d.soft).Reset(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		d.register(change...)
+		d.expect("06.02", "06.09", "04", "01")
+		if len(d.asked) != 1 {
+			t.Errorf("asked %d times", len(d.asked))
+		}
+	}
+}
+
+// Another program has removed the last finger.
+func TestFingerIsGone(t *testing.T) {
+	for name, tt := range map[string]struct {
+		config virtual.Config
+		sent   []string
+	}{
+		"with token":    {virtual.Config{}, []string{"06.02", "06.06", "04", "06.02", "06.09", "01"}},
+		"without token": {virtual.Config{Level: virtual.CTAP21PRE, NoPINUVAuthToken: true}, []string{"01", "04", "06.02", "06.05", "01"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.config.BuiltInUV, tt.config.PIN = virtual.UVConfigured, "271828"
+			d := sit(t, tt.config, "271828")
+			other := &desk{t: t, soft: d.soft, usb: d.usb, pins: []string{"271828"}}
+			other.open()
+			defer other.Close()
+			list, err := other.EnumerateEnrollments(t.Context(), nil)
+			if err != nil || len(list) != 1 {
+				t.Fatal(list, err)
+			}
+			if err := other.RemoveEnrollment(t.Context(), &ctap2.RemoveEnrollmentRequest{TemplateID: list[0].TemplateID}); err != nil {
+				t.Fatal(err)
+			}
+			d.register(mcUV(ctap2.Required))
+			d.expect(tt.sent...)
+		})
+	}
+
+	// NOT_ALLOWED for another reason is the key's own business.
+	d := sit(t, virtual.Config{BuiltInUV: virtual.UVConfigured, PIN: "271828"}, "271828")
+	d.alter(func(message, reply []byte) ([]byte, error) {
+		if message[0] == ctap.CmdClientPIN && len(message) > 60 {
+			return []byte{byte(ctap2.ErrNotAllowed)}, nil
+		}
+		return reply, nil
+	})
+	if _, err := d.MakeCredential(t.Context(), registration()); !errors.Is(err, ctap2.ErrNotAllowed) {
+		t.Error(err)
+	}
+	d.expect("06.02", "06.06", "04")
+}
+
+// Another program demands a new PIN; a PIN that breaks a rule is another matter.
+func TestPINChangeIsDemanded(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: "271828"}, "271828")
+	other := open(t, d.soft, anyPIN())
+	if err := other.SetMinPINLength(t.Context(), &ctap2.SetMinPINLengthRequest{ForceChangePIN: true}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := d.MakeCredential(t.Context(), registration()); !errors.Is(err, ctap2.ErrPINChangeRequired) || len(d.asked) != 1 {
+			t.Errorf("%v, asked %d times", err, len(d.asked))
+		}
+	}
+
+	d = sit(t, virtual.Config{PIN: "271828"}, "271828")
+	d.alter(func(message, reply []byte) ([]byte, error) {
+		if message[0] == ctap.CmdClientPIN && len(message) > 60 {
+			return []byte{byte(ctap2.ErrPINPolicyViolation)}, nil
+		}
+		return reply, nil
+	})
+	if _, err := d.MakeCredential(t.Context(), registration()); !errors.Is(err, ctap2.ErrPINPolicyViolation) || len(d.asked) != 1 {
+		t.Errorf("%v, asked %d times", err, len(d.asked))
+	}
+}
+
+// Quirk 44: the remembered PIN, after fingers that were tried for long.
+func TestQuirk44FingersFirst(t *testing.T) {
+	for name, config := range map[string]virtual.Config{"with token": {}, "without token": {NoPINUVAuthToken: true}} {
+		t.Run(name, func(t *testing.T) {
+			var other *ctap2.Authenticator
+			fingers, wrong := 0, false
+			config.BuiltInUV, config.PIN = virtual.UVConfigured, "271828"
+			config.Verification = func(context.Context, virtual.Prompt) virtual.Answer {
+				if fingers++; wrong {
+					return virtual.Deny
+				}
+				return virtual.Approve
+			}
+			d := sit(t, config, "271828")
+			if _, err := d.Token(t.Context(), &ctap2.TokenRequest{Permissions: 2, RPID: "x", Method: ctap2.PINMethod}); err != nil {
+				t.Fatal(err)
+			}
+			other = open(t, d.soft, ctap2.WithInteraction(ctap2.Interaction{
+				PIN: func(context.Context, ctap2.PINRequest) (pin.Secret, error) { return pin.FromString("0000"), nil },
+			}))
+			d.before = func(message []byte) {
+				if fingers < 3 || message[0] != ctap.CmdClientPIN {
+					return
+				}
+				d.before = nil
+				_, err := other.Token(t.Context(), &ctap2.TokenRequest{Permissions: 2, RPID: "x", Method: ctap2.PINMethod})
+				if !errors.Is(err, ctap2.ErrPINInvalid) {
+					t.Error(err)
+				}
+			}
+			wrong, d.asked = true, nil
+			d.register(resident, mcUV(ctap2.Required), with(ctap2.HMACSecret(), ctap2.HMACSecretMC(make([]byte, 32))))
+			if d.before != nil || len(d.asked) != 0 {
+				t.Errorf("%d fingers, asked %d times", fingers, len(d.asked))
+			}
+		})
+	}
+}
+
+// A card that was reset between key agreement and the token costs nobody a
+// second question.
+func TestResetBeforeToken(t *testing.T) {
+	d := sit(t, virtual.Config{PIN: "271828"}, "271828")
+	tokens := 0
+	d.alter(func(message, reply []byte) ([]byte, error) {
+		if message[0] == ctap.CmdClientPIN && len(message) > 60 {
+			if tokens++; tokens == 1 {
+				return nil, ctap2.ErrReset
+			}
+		}
+		return reply, nil
+	})
+	d.register(mcUV(ctap2.Required))
+	d.expect("06.02", "06.09", "06.02", "06.09", "01")
+	if len(d.asked) != 1 {
+		t.Errorf("asked %d times", len(d.asked))
+	}
+}
+
+// A person hears why a finger is asked for again.
+func TestTouchRequestPrevious(t *testing.T) {
+	check := func(d *desk) {
+		t.Helper()
+		if len(d.touches) != 4 {
+			t.Fatalf("touches %+v", d.touches)
+		}
+		for i, want := range []error{nil, ctap2.ErrUVInvalid, ctap2.ErrUVInvalid, nil} {
+			if r := d.touches[i]; !errors.Is(r.Previous, want) || (want != nil) != (r.For == ctap2.TouchVerification && i > 0) {
+				t.Errorf("%d: %+v", i, r)
+			}
+		}
+	}
+	wrong := 3
+	config := virtual.Config{BuiltInUV: virtual.UVConfigured, PIN: "271828", Verification: func(context.Context, virtual.Prompt) virtual.Answer {
+		if wrong--; wrong >= 0 {
+			return virtual.Deny
+		}
+		return virtual.Approve
+	}}
+	d := sit(t, config, "271828")
+	d.register(mcUV(ctap2.Required))
+	check(d)
+
+	wrong, config.NoPINUVAuthToken = 0, true
+	d = sit(t, config, "271828")
+	refused := 0
+	d.alter(func(message, reply []byte) ([]byte, error) {
+		if message[0] == ctap.CmdMakeCredential && refused < 3 {
+			refused++
+			return []byte{byte(ctap2.ErrUVInvalid)}, nil
+		}
+		return reply, nil
+	})
+	d.register(mcUV(ctap2.Required))
+	check(d)
 }
 
 // A change of PIN whose outcome is unknown: the old one is not tried unasked.

@@ -30,7 +30,10 @@ func Normalize(pin Secret) (Secret, error) {
 	if !utf8.Valid(pin.Bytes()) {
 		return Secret{}, ErrNotUTF8
 	}
-	return NewSecret(norm.NFC.Append(make([]byte, 0, pin.Len()+16), pin.Bytes()...)), nil
+	// No character grows to more than three times its bytes, as U+1D160 does. A
+	// buffer that had to grow would be left behind with a piece of the PIN.
+	const growth = 3
+	return NewSecret(norm.NFC.Append(make([]byte, 0, growth*pin.Len()), pin.Bytes()...)), nil
 }
 
 // Check reports which rule a normalized PIN breaks: between minLength and

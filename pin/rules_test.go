@@ -6,6 +6,9 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // Quirk 35: Unicode NFC, code points and bytes counted apart, no zero byte.
@@ -75,6 +78,26 @@ func TestNormalize(t *testing.T) {
 	}
 	if _, err := Normalize(FromString("\xff123")); !errors.Is(err, ErrNotUTF8) {
 		t.Error(err)
+	}
+}
+
+// No PIN outgrows its buffer, of which nobody would wipe the first one: whatever
+// normalization changes, and what grows most.
+func TestNormalizeInOneBuffer(t *testing.T) {
+	pins := []string{strings.Repeat("\u0958", 10), strings.Repeat("\U0001D160", 63), strings.Repeat("\u0344", 100)}
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if s := string(r); !norm.NFC.IsNormalString(s) {
+			pins = append(pins, s)
+		}
+	}
+	if len(pins) < 1000 {
+		t.Errorf("%d PINs", len(pins))
+	}
+	for _, s := range pins {
+		got, err := Normalize(FromString(s))
+		if err != nil || cap(got.Bytes()) != 3*len(s) || string(got.Bytes()) != norm.NFC.String(s) {
+			t.Errorf("%+q: %+q in %d bytes, %v", s, got.Bytes(), cap(got.Bytes()), err)
+		}
 	}
 }
 
