@@ -26,8 +26,9 @@ import (
 // It refuses with [ErrUnsupported] a device that does not claim
 // [CapabilityCBOR], and with [ErrMessageTooLarge] a message that cannot be
 // framed; neither sends anything. Other errors are [ErrNoAnswer],
-// [ErrFraming], [ErrDeviceGone], [ErrClosed] and every [Error] but
-// ErrChannelBusy, upon which the message is sent again until ctx ends.
+// [ErrFraming], [ErrDeviceGone], [ErrClosed] and every [Error]; upon
+// ErrChannelBusy the message is sent again until ctx ends, unless the device had
+// begun.
 func (d *Device) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {
 	if d.Capabilities()&CapabilityCBOR == 0 {
 		return nil, fmt.Errorf("hid: CTAPHID_CBOR: %w by this device", ErrUnsupported)

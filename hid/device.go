@@ -19,7 +19,9 @@ const (
 	// PacketTimeout bounds the wait between two packets of a message, and each
 	// write if the [Conn] can bound writes.
 	PacketTimeout = 2 * time.Second
-	// InitTimeout bounds a CTAPHID_INIT.
+	// InitTimeout bounds the wait for the reply to CTAPHID_INIT. Before an
+	// exchange a third of it is for the Device's own channel, and the rest for
+	// the broadcast channel if need be.
 	InitTimeout = 3 * time.Second
 	// CancelTimeout bounds the time from the end of a context to the return of
 	// the call, while the device is given the chance to say how far it came. A
@@ -92,7 +94,7 @@ func New(ctx context.Context, conn Conn, opts ...Option) (*Device, error) {
 
 	stop, err := d.begin(ctx)
 	if err == nil {
-		err = d.initialize(ctap.HIDBroadcast)
+		err = d.initialize(ctap.HIDBroadcast, InitTimeout)
 		d.end(stop)
 	}
 	if err != nil {

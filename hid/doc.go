@@ -47,9 +47,9 @@
 //
 // After anything but a whole answer the next exchange starts the channel anew,
 // and if the answer was still to come it moves to another channel, so that a
-// late answer is never taken for that of another message. The channel is also
-// started anew behind CTAPHID_WINK, which some devices do not get over
-// otherwise.
+// late answer is never taken for that of another message. It also moves if the
+// device says nothing on the channel any longer. The channel is started anew
+// behind CTAPHID_WINK, too, which some devices do not get over otherwise.
 //
 // A message is sent again, in the same call, only if the device has refused it
 // outright, because it was busy or did not know the channel any longer.

@@ -53,7 +53,7 @@ func (d *Device) exchangeInTurn(ctx context.Context, r *request) ([]byte, error)
 			// The device was replaced behind the Conn, or has given our
 			// channel to somebody else.
 			renewed = true
-			err = d.initialize(ctap.HIDBroadcast)
+			err = d.initialize(ctap.HIDBroadcast, InitTimeout)
 		}
 		if err != nil {
 			return nil, err

@@ -144,7 +144,10 @@ func (l linux) open(path string) (*hidraw, error) {
 	layout, err := l.layout(f)
 	if err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("open %s: %w: %w", path, ErrUnsupported, err)
+		if errors.Is(err, errNotFIDO) || errors.Is(err, errDescriptor) {
+			err = fmt.Errorf("%w: %w", ErrUnsupported, err)
+		}
+		return nil, fmt.Errorf("open %s: %w", path, openError(err))
 	}
 	return newHidraw(f, layout)
 }
@@ -161,9 +164,17 @@ func (l linux) layout(f *os.File) (reportLayout, error) {
 		return reportLayout{}, errNotFIDO
 	}
 	major, minor := deviceNumber(uint64(stat.Rdev)) // narrower on some processors
-	layout, err := readLayout(filepath.Join(l.sys, "dev", "char", fmt.Sprintf("%d:%d", major, minor), "device"))
+	node := filepath.Join(l.sys, "dev", "char", fmt.Sprintf("%d:%d", major, minor))
+	layout, err := readLayout(filepath.Join(node, "device"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return reportLayout{}, errNotFIDO // another kind of device
+		err = errNotFIDO // another kind of device
+		// Or one that is being pulled out: its descriptor goes before the node
+		// in /dev, and that before the rest of what the kernel shows of it.
+		subsystem, _ := os.Readlink(filepath.Join(node, "subsystem"))
+		info, failed := f.Stat()
+		if filepath.Base(subsystem) == "hidraw" || failed == nil && info.Sys().(*syscall.Stat_t).Nlink == 0 {
+			err = ErrDeviceGone
+		}
 	}
 	return layout, err
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -129,12 +130,20 @@ func TestBusString(t *testing.T) {
 func TestOpenErrors(t *testing.T) {
 	_, err := Open(t.Context(), filepath.Join(t.TempDir(), "hidraw0"))
 	mustMatch(t, err, fs.ErrNotExist)
+	_, err = Open(t.Context(), "/dev/null/hidraw0")
+	mustMatch(t, err, fs.ErrNotExist)
 
+	socket := filepath.Join(t.TempDir(), "hidraw0")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
 	file := filepath.Join(t.TempDir(), "hidraw0")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{file, "/dev/null"} {
+	for _, path := range []string{file, "/dev/null", t.TempDir(), socket} {
 		_, err = Open(t.Context(), path)
 		mustMatch(t, err, ErrUnsupported)
 		if !strings.Contains(err.Error(), path) {
@@ -143,13 +152,58 @@ func TestOpenErrors(t *testing.T) {
 	}
 	for errno, want := range map[syscall.Errno]error{
 		syscall.EACCES: fs.ErrPermission, syscall.EPERM: fs.ErrPermission,
-		syscall.ENODEV: ErrDeviceGone, syscall.ENXIO: ErrDeviceGone, syscall.EIO: ErrDeviceGone, syscall.EMFILE: syscall.EMFILE,
+		syscall.ENODEV: ErrDeviceGone, syscall.EIO: ErrDeviceGone, syscall.ENXIO: ErrUnsupported, syscall.EMFILE: syscall.EMFILE,
 	} {
 		err := openError(&fs.PathError{Op: "open", Path: "/dev/hidraw7", Err: errno})
 		mustMatch(t, err, want, errno)
 		if want == fs.ErrPermission && !(strings.Contains(err.Error(), "udev") && strings.Contains(err.Error(), "/dev/hidraw7")) {
 			t.Errorf("%v does not help", err)
 		}
+	}
+}
+
+// A device that is pulled out while it is being opened is no device of another
+// kind, and nor is one whose descriptor cannot be read for another reason.
+func TestOpenPulledOut(t *testing.T) {
+	p := newTerminal(t)
+	l := p.machine(t, fidoDescriptor)
+	f, err := os.OpenFile(p.path, os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	entries, err := filepath.Glob(filepath.Join(l.sys, "dev/char/*/device/report_descriptor"))
+	if err != nil || len(entries) != 1 {
+		t.Fatal(entries, err)
+	}
+	if err := os.Remove(entries[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(entries[0], entries[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.open(p.path); !errors.Is(err, syscall.ELOOP) || errors.Is(err, ErrUnsupported) {
+		t.Errorf("a descriptor that cannot be read: %v", err)
+	}
+	if err := os.Remove(entries[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.open(p.path); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("no descriptor: %v", err)
+	}
+	subsystem := filepath.Join(filepath.Dir(entries[0]), "../subsystem")
+	if err := os.Symlink("../../../class/hidraw", subsystem); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.open(p.path); !errors.Is(err, ErrDeviceGone) || errors.Is(err, ErrUnsupported) {
+		t.Errorf("no descriptor, of a HID device: %v", err)
+	}
+	if err := os.Remove(subsystem); err != nil {
+		t.Fatal(err)
+	}
+	p.Close() // which takes the node away
+	if _, err := l.layout(f); !errors.Is(err, ErrDeviceGone) || errors.Is(err, errNotFIDO) {
+		t.Errorf("no node: %v", err)
 	}
 }
 

@@ -11,24 +11,31 @@ import (
 	"github.com/tapstone/fido/internal/ctap"
 )
 
+// resyncTimeout is the part of InitTimeout for CTAPHID_INIT on our own channel.
+const resyncTimeout = InitTimeout / 3
+
+var errNoInit = fmt.Errorf("%w to CTAPHID_INIT", ErrNoAnswer)
+
 // resync makes sure that no answer to an earlier message can be taken for one
 // to the next. CTAPHID_INIT on the channel aborts what the device is doing for
 // us, and what arrives before its reply is dropped. Some devices answer an
 // aborted message all the same, later: so if an answer is owed we leave the
-// channel to it and take a new one.
+// channel to it and take a new one. So we do if there is no reply: some devices
+// know CTAPHID_INIT on the broadcast channel only, and some that have forgotten
+// a channel do not say so.
 func (d *Device) resync() error {
-	err := d.initialize(d.channel)
-	if err == ErrInvalidChannel || err == nil && d.owed {
-		return d.initialize(ctap.HIDBroadcast)
+	err := d.initialize(d.channel, resyncTimeout)
+	if err == ErrInvalidChannel || err == errNoInit || err == nil && d.owed {
+		return d.initialize(ctap.HIDBroadcast, InitTimeout-resyncTimeout)
 	}
 	return err
 }
 
 // initialize sends CTAPHID_INIT (§11.2.9.1.3): on the broadcast channel it
 // asks for a channel of our own, on our channel it starts it anew.
-func (d *Device) initialize(channel uint32) error {
+func (d *Device) initialize(channel uint32, within time.Duration) error {
 	for {
-		if err := d.initializeOnce(channel); err != ErrChannelBusy {
+		if err := d.initializeOnce(channel, within); err != ErrChannelBusy {
 			return err
 		}
 		if err := d.pause(channel); err != nil {
@@ -37,7 +44,7 @@ func (d *Device) initialize(channel uint32) error {
 	}
 }
 
-func (d *Device) initializeOnce(channel uint32) error {
+func (d *Device) initializeOnce(channel uint32, within time.Duration) error {
 	var nonce [ctap.HIDNonceLength]byte
 	rand.Read(nonce[:]) // never fails
 	if err := d.send(channel, ctap.HIDInit, nonce[:]); err != nil {
@@ -45,14 +52,14 @@ func (d *Device) initializeOnce(channel uint32) error {
 	}
 	// An absolute limit: a device that ignores CTAPHID_INIT may well go on
 	// sending keepalives for what it should have given up.
-	limit := time.Now().Add(InitTimeout)
+	limit := time.Now().Add(within)
 	for {
 		p, err := d.next(channel, time.Now(), limit)
 		switch {
 		case err == errInterrupted:
 			return d.interruption()
 		case err == errTimeout:
-			return fmt.Errorf("%w to CTAPHID_INIT", ErrNoAnswer)
+			return errNoInit
 		case err != nil:
 			return err
 		}

@@ -8,13 +8,10 @@ func attachments(ctx context.Context) ([]attachment, error) { return thisMachine
 
 func open(ctx context.Context, path string) (Conn, Option, error) { return openHidraw(ctx, path) }
 
-// newChanges asks the kernel to tell about devices, in the ways that it may
-// refuse.
+// newChanges asks the kernel to tell about devices, which it may refuse. /dev is
+// no second source: that of a container stays as it is.
 func newChanges() changes {
 	if c, err := newUevents(); err == nil {
-		return c
-	}
-	if c, err := newDirectory(thisMachine.dev); err == nil {
 		return c
 	}
 	return newTicker()

@@ -65,8 +65,12 @@ func openError(err error) error {
 		return fmt.Errorf("%w: this user has no access to FIDO devices: save the udev rules in 70-fido.rules, "+
 			"which hid.UdevRules returns, as /etc/udev/rules.d/70-fido.rules, "+
 			"run \"udevadm control --reload\" as root, and plug the device in again", err)
-	case errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.EIO):
+	case errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.EIO):
 		return fmt.Errorf("%w: %w", ErrDeviceGone, err)
+	case errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.EISDIR): // a socket, say
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	case errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}
 	return err
 }

@@ -259,7 +259,7 @@ func TestQuirk05IgnoredCancel(t *testing.T) {
 					if took := time.Since(start); took > InitTimeout {
 						t.Errorf("it took %v", took)
 					}
-					mustTake(t, k, "CTAPHID_INIT 11 (8)")
+					mustTake(t, k, "CTAPHID_INIT 11 (8)", "CTAPHID_INIT ffffffff (8)")
 				}
 				k.Handle(nil)
 				mustAnswer(t, d, getInfo)
@@ -270,6 +270,55 @@ func TestQuirk05IgnoredCancel(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Some keys do not reply to CTAPHID_INIT on a channel of ours. A new channel
+// does as well.
+func TestQuirk05InitOnBroadcastOnly(t *testing.T) {
+	for name, reply := range map[string]hidtest.Answer{
+		"silent": hidtest.Silence(), "empty": hidtest.Reply(nil), "error": hidtest.Error(ctap.HIDErrInvalidCmd),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := hidtest.New(func(m hidtest.Message) hidtest.Answer {
+					if m.Command == ctap.HIDInit && m.Channel != ctap.HIDBroadcast {
+						return reply
+					}
+					return hidtest.Default()
+				})
+				d := newDevice(t, k)
+				if err := d.Wink(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				taken(k)
+				start := time.Now()
+				mustAnswer(t, d, getInfo)
+				if took := time.Since(start); took > InitTimeout {
+					t.Errorf("it took %v", took)
+				}
+				mustTake(t, k, "CTAPHID_INIT 11 (8)", "CTAPHID_INIT ffffffff (8)", "CTAPHID_CBOR 12 04")
+			})
+		})
+	}
+}
+
+// A key that has forgotten our channel, as one was seen to after the machine's
+// sleep, and says nothing on it.
+func TestQuirk05ForgottenChannel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := hidtest.New(nil)
+		d := newDevice(t, k)
+		forgotten := d.Channel()
+		k.Handle(func(m hidtest.Message) hidtest.Answer {
+			if m.Channel == forgotten {
+				return hidtest.Silence()
+			}
+			return hidtest.Default()
+		})
+		_, err := d.Exchange(t.Context(), getInfo, nil)
+		mustMatch(t, err, ErrNoAnswer)
+		mustAnswer(t, d, getInfo)
+	})
 }
 
 // Each is an answer that breaks the rules. After it, the next exchange starts

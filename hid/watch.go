@@ -39,7 +39,8 @@ func (k EventKind) String() string {
 // last element. Breaking out of the loop ends it too; either way nothing is
 // left running. The sequence can be used again, and then starts anew.
 //
-// On Linux the kernel tells what happens, otherwise Watch looks once a second.
+// On Linux the kernel tells what happens. Otherwise, and in a container with a
+// user namespace of its own, Watch looks once a second.
 // A device that is pulled out and plugged in again while the loop's body runs,
 // or between two looks, is a removal and an arrival if the platform can tell it
 // from the one before.
@@ -112,7 +113,7 @@ func contains(list []attachment, device attachment) bool {
 	return false
 }
 
-// lookInterval is for platforms on which nobody tells.
+// lookInterval is for where nobody tells.
 const lookInterval = time.Second
 
 // A ticker is a source that knows nothing: there may always be a change.

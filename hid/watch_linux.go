@@ -140,19 +140,3 @@ func inUserNamespace(uidMap string) (bool, error) {
 	}
 	return strings.Join(strings.Fields(string(content)), " ") != "0 0 4294967295", nil
 }
-
-// newDirectory listens for nodes that come and go in /dev.
-func newDirectory(dev string) (changes, error) {
-	fd, err := syscall.InotifyInit1(syscall.IN_CLOEXEC | syscall.IN_NONBLOCK)
-	if err != nil {
-		return nil, os.NewSyscallError("inotify_init1", err)
-	}
-	if _, err := syscall.InotifyAddWatch(fd, dev, syscall.IN_CREATE|syscall.IN_DELETE|syscall.IN_ONLYDIR); err != nil {
-		_ = syscall.Close(fd)
-		return nil, os.NewSyscallError("inotify_add_watch", err)
-	}
-	return newKernelSource(fd, "inotify", func(fd int, buffer []byte) (bool, error) {
-		_, err := syscall.Read(fd, buffer)
-		return err == nil, err
-	})
-}

@@ -50,44 +50,40 @@ func FuzzIsHIDUevent(f *testing.F) {
 	})
 }
 
-// The kernel lets everyone listen, and a wait ends with its context; both
-// sources leave no descriptor behind.
+// The kernel lets everyone listen, and a wait ends with its context; the source
+// leaves no descriptor behind.
 func TestKernelSources(t *testing.T) {
 	// The first descriptor to wait for gives the runtime two of its own.
-	if source, err := newDirectory(t.TempDir()); err == nil {
-		source.Close()
+	if r, w, err := os.Pipe(); err == nil {
+		r.Close()
+		w.Close()
 	}
-	for name, open := range map[string]func() (changes, error){
-		"uevents": newUevents,
-		"inotify": func() (changes, error) { return newDirectory(t.TempDir()) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			before := openFiles(t)
-			source, err := open()
-			if errors.Is(err, errUserNamespace) {
-				t.Skip(err)
+	t.Run("uevents", func(t *testing.T) {
+		before := openFiles(t)
+		source, err := newUevents()
+		if errors.Is(err, errUserNamespace) {
+			t.Skip(err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			ctx, cancel := context.WithCancel(t.Context())
+			go cancel()
+			for err = error(nil); err == nil; err = source.wait(ctx) {
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			for range 3 {
-				ctx, cancel := context.WithCancel(t.Context())
-				go cancel()
-				for err = error(nil); err == nil; err = source.wait(ctx) {
-				}
-				mustMatch(t, err, context.Canceled)
-			}
-			if err := source.Close(); err != nil {
-				t.Error(err)
-			}
-			if err := source.wait(t.Context()); err == nil {
-				t.Error("waits although closed")
-			}
-			if after := openFiles(t); after != before {
-				t.Errorf("%d open files, before %d", after, before)
-			}
-		})
-	}
+			mustMatch(t, err, context.Canceled)
+		}
+		if err := source.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := source.wait(t.Context()); err == nil {
+			t.Error("waits although closed")
+		}
+		if after := openFiles(t); after != before {
+			t.Errorf("%d open files, before %d", after, before)
+		}
+	})
 }
 
 func openFiles(t *testing.T) int {
@@ -96,31 +92,6 @@ func openFiles(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(entries)
-}
-
-func TestDirectorySource(t *testing.T) {
-	dev := t.TempDir()
-	source, err := newDirectory(dev)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer source.Close()
-	node := filepath.Join(dev, "hidraw0")
-	if err := os.WriteFile(node, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := source.wait(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(node); err != nil {
-		t.Fatal(err)
-	}
-	if err := source.wait(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := newDirectory(node); !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
-	}
 }
 
 // A source goes on over what is not for it, gathers what has piled up, and

@@ -96,9 +96,10 @@ func (x *exchange) send(c *command) ([]byte, StatusWord, error) {
 	case x.abandoned || x.gaveUp != nil:
 		return data, sw, err
 	case err == nil && sw != ErrWrongLength && sw != ErrInsNotSupported && sw != ErrClaNotSupported:
+		x.d.carried = max(x.d.carried, len(c.data))
 		return data, sw, nil
-	case err != nil && !errors.Is(err, ErrExtendedLength) && !errors.Is(err, ErrNoAnswer):
-		return data, sw, err
+	case err != nil && !errors.Is(err, ErrExtendedLength) && (len(c.data) <= x.d.carried || !errors.Is(err, ErrNoAnswer)):
+		return data, sw, err // the card may have carried it out
 	}
 	// The reader or the card does not take so long an APDU. If it has another
 	// complaint, it has it about a chain as well, and nothing is learned.

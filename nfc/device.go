@@ -1,12 +1,14 @@
 package nfc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 )
 
 // How long a Device waits for the card, whatever the context allows.
@@ -42,6 +44,9 @@ type Device struct {
 	// spoken: the application has answered since it was selected.
 	spoken bool
 	chain  bool // APDUs of extended length do not get through
+	// carried is how much data has got through in an APDU of extended length,
+	// at most. With more, a reader's failure may be for want of room.
+	carried int
 	// swapped: GET RESPONSE takes the other class, for commands of class 00 and
 	// of class 80.
 	swapped [2]bool
@@ -86,12 +91,25 @@ const (
 	VersionFIDO2 = "FIDO_2_0" // CTAP2, of whatever version, and no U2F
 )
 
+const maxVersion = 64 // bytes
+
 // Version returns what the card said when the FIDO application was selected:
-// [VersionU2F] or [VersionFIDO2]. A few cards say more.
+// [VersionU2F] or [VersionFIDO2]. A few cards say more, of which it has the
+// first 64 bytes, without characters that do not print.
 func (d *Device) Version() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.version
+}
+
+// printable leaves out what could move a terminal's cursor.
+func printable(b []byte) string {
+	return string(bytes.Map(func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, b))
 }
 
 // Reader returns the name of the reader that [Open] or [OpenFirst] opened, and
@@ -382,7 +400,7 @@ func (x *exchange) reselect() error {
 		return fmt.Errorf("%w: %w", ErrNotFIDO, sw)
 	}
 	// Nothing else has been specified, but later versions may say more.
-	version := strings.ToValidUTF8(string(data), "")
+	version := printable(data[:min(len(data), maxVersion)])
 	if !strings.HasPrefix(version, "U2F_") && !strings.HasPrefix(version, "FIDO_") {
 		return fmt.Errorf("%w: it answers %.32q", ErrNotFIDO, version)
 	}

@@ -29,7 +29,10 @@
 //
 // A message that is longer than a short APDU goes to the card as one APDU of
 // extended length. If the reader or the card does not take that, it is sent
-// again as a chain of short ones, and so are all later ones of this Device.
+// again as a chain of short ones, and so are all later ones of this Device. Some
+// readers only say that they failed, as they do when a response is lost on the
+// way: then, too, the message is sent again, and so it may be carried out twice,
+// unless this Device has had an answer to one that was as long.
 // Neither T=0 nor T=1, nor the parts in which a response arrives, are the
 // caller's concern.
 //

@@ -98,13 +98,11 @@ func (s StatusWord) Is(target error) bool {
 func (s StatusWord) sw1() byte { return byte(s >> 8) }
 
 // forgotten reports whether a card answers a command of this class so when the
-// FIDO application is no longer the selected one.
+// FIDO application is no longer the selected one. CTAP knows two status words,
+// and says everything else in its answer; U2F has several for itself.
 func (s StatusWord) forgotten(cla byte) bool {
-	switch s {
-	case ErrNotSelected, ErrSelectFailed, ErrInsNotSupported, ErrClaNotSupported:
-		return true
-	case ErrConditionsNotSatisfied:
-		return cla == claCTAP // in U2F it means that a touch is needed
+	if cla == claCTAP {
+		return s != swOK && s != swPending
 	}
-	return false
+	return s == ErrNotSelected || s == ErrSelectFailed || s == ErrInsNotSupported || s == ErrClaNotSupported
 }

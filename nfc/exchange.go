@@ -27,10 +27,11 @@ import (
 // PIN/UV tokens.
 //
 // The error matches [ErrReset] if the card was reset or another program has
-// selected another application: whatever was agreed with the card before is
-// void, so the message is not sent again, and the next can be sent. Only a
-// message without parameters, which rests on nothing, is sent again in the same
-// call. Other errors are [ErrMessageTooLarge], with which nothing is sent,
+// selected another application, as it seems if a card that has answered before
+// gives a status word instead: whatever was agreed with the card before is void,
+// so the message is not sent again, and the next can be sent. Only a message
+// without parameters, which rests on nothing, is sent again in the same call.
+// Other errors are [ErrMessageTooLarge], with which nothing is sent,
 // [ErrDeviceGone], [ErrNoAnswer], [ErrMalformed], [ErrClosed] and a
 // [StatusWord], which matches [ErrUnsupported] if the card has no CTAP2.
 func (d *Device) Exchange(ctx context.Context, message []byte, status func(byte)) ([]byte, error) {

@@ -49,7 +49,7 @@ func Readers(ctx context.Context) ([]Reader, error) {
 		return readers, nil
 	}, func([]Reader) {})
 	if err != nil {
-		return nil, fmt.Errorf("nfc: readers: %w", whenOpening(err))
+		return nil, fmt.Errorf("nfc: readers: %w", whenListing(err))
 	}
 	return readers, nil
 }

@@ -124,6 +124,14 @@ func whenOpening(err error) error {
 	return err
 }
 
+// whenListing says what an error means to a program that deals with no card.
+func whenListing(err error) error {
+	if errors.Is(err, pcscCommError) { // with the service itself
+		err = fmt.Errorf("%w: %w", ErrNoService, err)
+	}
+	return whenOpening(err)
+}
+
 // settling is how long it may take the service to find out that a card is gone.
 // Without an interrupt from the reader it has to ask it from time to time.
 const settling = 600 * time.Millisecond

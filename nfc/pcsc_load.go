@@ -170,6 +170,7 @@ type loadedHandle struct {
 	lib      *library
 	handle   long
 	protocol dword
+	response [maxAnswer + 2]byte // to the command that is sent
 }
 
 func (h *loadedHandle) t0() bool { return h.protocol == protocolT0 }
@@ -179,15 +180,15 @@ type ioRequest struct{ protocol, length ioWord }
 
 func (h *loadedHandle) transmit(command []byte) ([]byte, error) {
 	send := ioRequest{ioWord(h.protocol), ioWord(unsafe.Sizeof(ioRequest{}))}
-	response := make([]byte, maxAnswer+2)
-	length := dword(len(response))
+	defer clear(h.response[:])
+	length := dword(len(h.response))
 	err := h.lib.call(scardTransmit, uintptr(h.handle), uintptr(unsafe.Pointer(&send)),
 		uintptr(unsafe.Pointer(&command[0])), uintptr(len(command)), 0,
-		uintptr(unsafe.Pointer(&response[0])), uintptr(unsafe.Pointer(&length)))
+		uintptr(unsafe.Pointer(&h.response)), uintptr(unsafe.Pointer(&length)))
 	if err != nil {
 		return nil, err
 	}
-	return response[:min(int(length), len(response))], nil
+	return bytes.Clone(h.response[:min(int(length), len(h.response))]), nil
 }
 
 func (h *loadedHandle) reconnect() error {

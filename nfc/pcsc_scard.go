@@ -3,6 +3,7 @@
 package nfc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -90,7 +91,8 @@ func (h *scardHandle) t0() bool { return h.card.ActiveProtocol() == scard.Protoc
 
 func (h *scardHandle) transmit(command []byte) ([]byte, error) {
 	response, err := h.card.Transmit(command)
-	return response, code(err)
+	defer clear(response)
+	return bytes.Clone(response), code(err) // without the room for the longest one
 }
 
 func (h *scardHandle) reconnect() error {

@@ -30,6 +30,8 @@ type service struct {
 	waits   []error // what the next waits return
 	lists   []error
 	deaf    int // cancellings that are not heard
+	waited  int
+	hang    chan struct{} // no call returns before it is closed
 }
 
 type slot struct {
@@ -38,6 +40,7 @@ type slot struct {
 	count   uint32
 	connect error // instead of connecting
 	reset   bool  // by another program
+	ignored bool  // it is listed, and its state unknown
 }
 
 func (s *service) use(t *testing.T) {
@@ -56,7 +59,8 @@ func (s *service) use(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		establish = before
-		synctest.Wait() // for what a call that was given up has left behind
+		time.Sleep(time.Second) // for what a call that was given up has left behind
+		synctest.Wait()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.open != 0 {
@@ -103,6 +107,7 @@ func (c *serviceContext) release() error {
 }
 
 func (c *serviceContext) cancel() error {
+	c.answer()
 	c.mu.Lock()
 	c.cancels++
 	if c.waiting && c.cancels > c.deaf {
@@ -113,7 +118,24 @@ func (c *serviceContext) cancel() error {
 	return nil
 }
 
+// answer returns when the service answers.
+func (s *service) answer() {
+	s.mu.Lock()
+	hang := s.hang
+	s.mu.Unlock()
+	if hang != nil {
+		<-hang
+	}
+}
+
+func (s *service) setHang(hang chan struct{}) {
+	s.mu.Lock()
+	s.hang = hang
+	s.mu.Unlock()
+}
+
 func (c *serviceContext) readers() ([]string, error) {
+	c.answer()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.lists) > 0 {
@@ -130,8 +152,15 @@ func (c *serviceContext) readers() ([]string, error) {
 }
 
 func (c *serviceContext) wait(states []readerState, timeout time.Duration) error {
+	c.answer()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(states) > 16 {
+		return pcscCode(0x80100004) // SCARD_E_INVALID_PARAMETER, of pcsc-lite
+	}
+	if c.waited++; c.waited > 10_000 {
+		return errors.New("the processor does nothing else")
+	}
 	if len(c.waits) > 0 {
 		err := c.waits[0]
 		c.waits = c.waits[1:]
@@ -158,7 +187,7 @@ func (c *serviceContext) wait(states []readerState, timeout time.Duration) error
 				if int(s.known>>stateCounter) != len(c.slots) {
 					s.flags |= stateChanged
 				}
-			case slot == nil:
+			case slot == nil || slot.ignored:
 				s.flags = stateUnknown | stateChanged
 			case slot.card != nil:
 				s.flags, s.atr = slot.count<<stateCounter|statePresent, []byte{0x3B, byte(slot.count)}
@@ -289,10 +318,9 @@ func TestReaders(t *testing.T) {
 		if readers, err := Readers(t.Context()); err != nil || len(readers) != 2 {
 			t.Errorf("%v, %v", readers, err)
 		}
-		s.waits = []error{pcscCommError}
-		if _, err := Readers(t.Context()); !errors.Is(err, pcscCommError) {
-			t.Error(err)
-		}
+		s.waits = []error{pcscCommError} // with the service, which went in the middle
+		_, err = Readers(t.Context())
+		mustMatch(t, err, ErrNoService, pcscCommError)
 		s.lists = []error{pcscServiceStopped}
 		_, err = Readers(t.Context())
 		mustMatch(t, err, ErrNoService)
@@ -744,9 +772,81 @@ func TestWatchEnds(t *testing.T) {
 		if len(errs) != 2 || errs[0] != nil || !errors.Is(errs[1], ErrNoService) {
 			t.Errorf("%v", errs)
 		}
-		s.lists = []error{pcscNoService}
-		for _, err := range Watch(t.Context()) {
-			mustMatch(t, err, ErrNoService)
+		for _, code := range []error{pcscNoService, pcscCommError} {
+			s.lists = []error{code}
+			for _, err := range Watch(t.Context()) {
+				mustMatch(t, err, ErrNoService, code)
+			}
+		}
+	})
+}
+
+// A service that does not answer does not keep Watch, wherever it stops.
+func TestWatchHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(t, map[string]*slot{"A": {card: &testCard{}}})
+		for _, at := range []time.Duration{0, waitSlice / 2, waitSlice} {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			start, hang := time.Now(), make(chan struct{})
+			var last error
+			for _, err := range Watch(ctx) {
+				if last = err; err == nil {
+					time.AfterFunc(at, func() { s.setHang(hang) })
+				}
+			}
+			mustMatch(t, last, context.DeadlineExceeded)
+			if took := time.Since(start); took != 10*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			close(hang)
+			s.setHang(nil)
+		}
+	})
+}
+
+// A reader that is listed although its state is unknown neither keeps the
+// processor busy nor hides the others.
+func TestWatchIgnoredReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(t, map[string]*slot{"A": {ignored: true}, "B": {}})
+		time.AfterFunc(5*time.Second, func() { s.put("B", &testCard{}) })
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		var inserted []string
+		for e, err := range Watch(ctx) {
+			if err != nil {
+				mustMatch(t, err, context.DeadlineExceeded)
+				break
+			}
+			inserted = append(inserted, e.Name)
+		}
+		if !slices.Equal(inserted, []string{"B"}) || s.waited > 200 {
+			t.Errorf("%q inserted, after %d waits", inserted, s.waited)
+		}
+	})
+}
+
+// With as many readers as pcsc-lite has, there is no room to wait for others.
+func TestWatchMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slots := map[string]*slot{}
+		for i := range maxStates {
+			slots[string(rune('A'+i))] = &slot{card: &testCard{}}
+		}
+		newService(t, slots)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		inserted := 0
+		for _, err := range Watch(ctx) {
+			if err != nil {
+				mustMatch(t, err, context.DeadlineExceeded)
+				break
+			}
+			inserted++
+		}
+		if inserted != maxStates {
+			t.Errorf("%d of %d cards", inserted, maxStates)
 		}
 	})
 }

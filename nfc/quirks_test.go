@@ -49,6 +49,15 @@ func TestQuirk14Select(t *testing.T) {
 	if d := mustNew(t, &testCard{version: "FIDO_2_0"}); d.Version() != VersionFIDO2 {
 		t.Errorf("Version = %q", d.Version())
 	}
+	// What more a card says is for people to read.
+	for version, want := range map[string]string{
+		"FIDO_2_0\x1b]0;owned\a \xff1":     "FIDO_2_0]0;owned 1",
+		"FIDO_" + strings.Repeat("x", 200): "FIDO_" + strings.Repeat("x", maxVersion-5),
+	} {
+		if d := mustNew(t, &testCard{version: version}); d.Version() != want {
+			t.Errorf("Version = %q", d.Version())
+		}
+	}
 }
 
 func TestQuirk15ResponseChaining(t *testing.T) {
@@ -147,7 +156,7 @@ func TestQuirk16WrongLe(t *testing.T) {
 	c.answer = func(apdu) answer { return answer{sw: 0x6C03} }
 	_, err = d.Exchange(t.Context(), getInfo, nil)
 	mustMatch(t, err, StatusWord(0x6C03))
-	mustTake(t, c, getInfoAPDU, "801080000104"+"03")
+	mustTake(t, c, getInfoAPDU, "801080000104"+"03", selectAPDU, getInfoAPDU, "801080000104"+"03")
 
 	// Of a part of the response, and of an APDU of extended length.
 	c.answer = nil
@@ -219,6 +228,51 @@ func TestQuirk17ShortOnly(t *testing.T) {
 		mustAnswer(t, d, counting(maxMessage))
 		if got := c.taken(); len(got) != 2 || !strings.HasPrefix(got[1], "8010800000fff6") || !strings.HasSuffix(got[1], "(65535)") {
 			t.Errorf("the card got %q", got)
+		}
+	})
+	// A message that is no longer than one that was carried is not sent twice
+	// when its response is lost: the card may have done what it says.
+	t.Run("response lost", func(t *testing.T) {
+		c := &testCard{}
+		done := 0
+		c.answer = func(apdu) answer { done++; return answer{[]byte{0}, 0x9000} }
+		d := mustNew(t, c)
+		parity := errors.New("parity")
+		exchange := func(length int, lost bool) error {
+			t.Helper()
+			if lost {
+				c.script = func(command []byte) ([]byte, error) {
+					if command[1] == insSelect {
+						return nil, nil
+					}
+					c.script = nil
+					_, _ = c.Transmit(command)
+					return nil, parity
+				}
+			}
+			_, err := d.Exchange(t.Context(), counting(length), nil)
+			return err
+		}
+		if err := exchange(300, false); err != nil {
+			t.Fatal(err)
+		}
+		for _, length := range []int{300, 250} {
+			done = 0
+			mustMatch(t, exchange(length, true), ErrNoAnswer, parity)
+			if done != 1 {
+				t.Errorf("%d bytes: carried out %d times", length, done)
+			}
+		}
+		c.taken()
+		if err := exchange(300, false); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.taken(); len(got) != 2 || got[0] != selectAPDU || !strings.HasSuffix(got[1], "(309)") {
+			t.Errorf("the card got %q", got)
+		}
+		// One that is longer may have been too long for the reader.
+		if err := exchange(301, true); err != nil {
+			t.Error(err)
 		}
 	})
 	// What fails either way does not count against extended length.
@@ -447,9 +501,10 @@ func TestQuirk19Reset(t *testing.T) {
 	})
 }
 
-// Another program has selected another application.
+// Another program has selected another application, which knows nothing of ours
+// and says so in its own way.
 func TestQuirk19Deselected(t *testing.T) {
-	for _, code := range []uint16{0x6985, 0x6986, 0x6D00, 0x6E00, 0x6999} {
+	for _, code := range []uint16{0x6985, 0x6986, 0x6D00, 0x6E00, 0x6999, 0x6700, 0x6884, 0x6982, 0x6A81, 0x6A82, 0x6A86, 0x6B00} {
 		c := &testCard{}
 		c.answer = func(a apdu) answer { return answer{sw: code} }
 		d := mustNew(t, c)
@@ -481,13 +536,13 @@ func TestQuirk19Deselected(t *testing.T) {
 		mustMatch(t, err, ErrReset, StatusWord(code))
 		mustAnswer(t, d, counting(10))
 
-		// In U2F, 6985 is an answer like any other (quirk 43).
+		// In U2F, 6985 is an answer like any other (quirk 43), and others are.
 		c.taken()
 		c.script = other
 		got, err := d.Msg(t.Context(), unhex("00030000 00"))
 		want := []byte{0, 0x90, 0}
-		if code == 0x6985 {
-			want = []byte{0x69, 0x85}
+		if !slices.Contains([]uint16{0x6986, 0x6D00, 0x6E00, 0x6999}, code) {
+			want = sw(code)
 		}
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%04x: %x, %v", code, got, err)

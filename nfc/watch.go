@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -29,11 +28,11 @@ func Watch(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		p, err := within(ctx, establish, func(p pcscContext) { _ = p.release() })
 		if err == nil {
-			w := watch{context: p, over: make(chan struct{})}
+			w := watch{context: p}
 			err = w.run(ctx, func(e Event) bool { return yield(e, nil) })
 		}
 		if err != nil {
-			yield(Event{}, fmt.Errorf("nfc: watch: %w", whenOpening(err)))
+			yield(Event{}, fmt.Errorf("nfc: watch: %w", whenListing(err)))
 		}
 	}
 }
@@ -41,37 +40,28 @@ func Watch(ctx context.Context) iter.Seq2[Event, error] {
 type watch struct {
 	context pcscContext
 	states  []readerState // of the readers that are there
-
-	mu   sync.Mutex // no cancel behind release
-	over chan struct{}
+	left    chan error    // of the call that the end of the context left behind
 }
+
+// maxStates is how many pcsc-lite waits for at once. It has no more readers.
+const maxStates = 16
 
 // run returns nil when yield wants no more.
 func (w *watch) run(ctx context.Context, yield func(Event) bool) error {
-	stop := context.AfterFunc(ctx, w.cancel)
-	defer func() {
-		stop()
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		close(w.over)
-		_ = w.context.release()
-	}()
+	defer func() { go w.release() }()
 	for {
-		if err := ended(ctx); err != nil {
-			return err
-		}
-		if going, err := w.list(yield); err != nil || !going {
+		if going, err := w.list(ctx, yield); err != nil || !going {
 			return err
 		}
 		states := w.states
-		if newsReader != "" {
+		if newsReader != "" && len(states) < maxStates {
 			states = append(slices.Clip(states), readerState{name: newsReader, known: uint32(len(states)) << stateCounter})
 		}
 		if len(states) == 0 {
 			sleep(ctx, waitSlice)
 			continue
 		}
-		err := w.context.wait(states, waitSlice)
+		err := w.call(ctx, func() error { return w.context.wait(states, waitSlice) })
 		switch {
 		case ctx.Err() != nil:
 			return ended(ctx)
@@ -84,17 +74,59 @@ func (w *watch) run(ctx context.Context, yield func(Event) bool) error {
 			return err
 		}
 		copy(w.states, states)
+		unknown := false
 		for i := range w.states {
+			unknown = unknown || w.states[i].flags&stateUnknown != 0
 			if !w.states[i].report(yield) {
 				return nil
 			}
 		}
+		if unknown {
+			sleep(ctx, waitSlice/20) // it may be in the list all the same
+		}
 	}
 }
 
+// call makes a call of PC/SC, which the end of ctx leaves behind.
+func (w *watch) call(ctx context.Context, f func() error) error {
+	if err := ended(ctx); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		w.left = done
+		return ended(ctx)
+	}
+}
+
+// release ends the use of the context when the call that was left behind has
+// returned, which nobody waits for. A wait that has just begun may not hear that
+// it is cancelled: so it is told again.
+func (w *watch) release() {
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for w.left != nil {
+		_ = w.context.cancel()
+		select {
+		case <-w.left:
+			w.left = nil
+		case <-again.C:
+		}
+	}
+	_ = w.context.release()
+}
+
 // list brings the states up to date with the readers that are there.
-func (w *watch) list(yield func(Event) bool) (bool, error) {
-	names, err := w.context.readers()
+func (w *watch) list(ctx context.Context, yield func(Event) bool) (bool, error) {
+	var names []string
+	err := w.call(ctx, func() (err error) {
+		names, err = w.context.readers()
+		return err
+	})
 	if err != nil {
 		return false, err
 	}
@@ -120,7 +152,7 @@ func (w *watch) list(yield func(Event) bool) (bool, error) {
 // report tells what has changed.
 func (s *readerState) report(yield func(Event) bool) bool {
 	if s.flags&stateChanged == 0 || s.flags&stateUnknown != 0 {
-		return true // an unknown one is not in the next list
+		return true // an unknown one is hardly in the next list
 	}
 	was, is := s.known, s.flags&^stateChanged
 	s.known = is
@@ -133,28 +165,6 @@ func (s *readerState) report(yield func(Event) bool) bool {
 		return yield(Event{Reader: s.reader(), Inserted: true})
 	}
 	return true
-}
-
-// cancel ends the wait when the context has ended. One that has just begun may
-// not hear it: so it is told again until it is over.
-func (w *watch) cancel() {
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
-	for {
-		w.mu.Lock()
-		select {
-		case <-w.over:
-			w.mu.Unlock()
-			return
-		default:
-			_ = w.context.cancel()
-			w.mu.Unlock()
-		}
-		select {
-		case <-w.over:
-		case <-again.C:
-		}
-	}
 }
 
 func sleep(ctx context.Context, d time.Duration) {
