@@ -556,10 +556,11 @@ func (d *drivers) bioEnrollmentPreview() {
 	row("empty", old, bioRequest(ctap.BioEnumerateEnrollments, nil))
 	sensor := bioRequest(ctap.BioGetFingerprintSensorInfo, nil)
 	bare := func(id string, s setup, command byte) {
-		d.add("pre-bio-"+id, s.inAnyState().leavesNoTrace(), func(x *trial) error { return x.command(command, sensor) })
+		d.add("pre-bio-"+id, s.inAnyState(), func(x *trial) error { return x.command(command, sensor) })
 	}
-	bare("sensor", plain.and(prototype, has), ctap.CmdBioEnrollmentPreview)
-	bare("final", plain.and(prototype, has, absent(ctap2.OptionBioEnroll)), ctap.CmdBioEnrollment)
+	bare("sensor", plain.and(prototype, has).leavesNoTrace(), ctap.CmdBioEnrollmentPreview)
+	bare("final", plain.and(prototype, has, absent(ctap2.OptionBioEnroll)).leavesNoTrace(), ctap.CmdBioEnrollment)
+	// 0x40 is a vendor command, and may be another one than the prototype's.
 	bare("on-final", plain.and(bioEnroll, absent(ctap2.OptionUserVerificationMgmtPreview)), ctap.CmdBioEnrollmentPreview)
 
 	d.require("pre-bio-sensor-info", plain.and(has).inAnyState().leavesNoTrace(), func(x *trial) {

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"crypto/sha256"
+	"errors"
 	"strings"
 
 	"github.com/tapstone/fido/cose"
@@ -106,6 +107,15 @@ func usingUV(permissions ctap2.Permission, rpID string) edit {
 
 func (x *trial) clientPIN(m members) error { return x.command(ctap.CmdClientPIN, m) }
 
+// allowed ends the trial if a PIN is refused that a rule of the authenticator's
+// own may forbid (§6.5.5.5 step 10, §6.5.5.6 step 14).
+func (x *trial) allowed(err error) error {
+	if errors.Is(err, ctap2.ErrPINPolicyViolation) {
+		x.skip("has a rule of its own against the PIN, as it may")
+	}
+	return err
+}
+
 // legacy is getPinToken.
 func (x *trial) legacy(a agreement, entered string, edits ...edit) error {
 	return x.clientPIN(a.getToken(x, entered, edits...))
@@ -168,7 +178,9 @@ var (
 	complexity = condition{"has no PIN complexity policy", func(info *ctap2.Info) bool {
 		return info.PINComplexityPolicy != nil && setsMinPINLength.holds(info)
 	}}
-	minPINLengthUpTo6 = condition{"has a minimum PIN length above 6", func(info *ctap2.Info) bool { return info.MinPINLength <= 6 }}
+	minPINLengthUpTo6 = condition{"has no minimum PIN length of 6", func(info *ctap2.Info) bool {
+		return info.MinPINLength <= 6 && maxPINLength(info) >= 6
+	}}
 )
 
 // forcePINChange has the PIN changed before it is good for a token.
@@ -319,20 +331,21 @@ func (d *drivers) setPIN() {
 	}
 	is := func(newPIN string) func(*trial) []byte { return func(*trial) []byte { return padded(newPIN) } }
 	thePIN := func(x *trial) []byte { return padded(x.pin()) }
-	atLeast6 := func(newPIN string) func(x *trial) []byte {
-		return func(x *trial) []byte {
-			x.setMinPINLength(&ctap2.SetMinPINLengthRequest{NewMinPINLength: 6})
-			return padded(newPIN)
-		}
-	}
+	atLeast6 := func(x *trial) { x.setMinPINLength(&ctap2.SetMinPINLengthRequest{NewMinPINLength: 6}) }
 	long := plain.and(setsMinPINLength, minPINLengthUpTo6)
 	set("good", plain, thePIN)
 	set("already", withPIN.leavesNoTrace(), thePIN)
 	set("enc-length", plain, func(x *trial) []byte { return padded(x.pin())[:48] })
 	set("too-short", plain, is("123"))
 	set("code-points", plain, is("🦊🦉🐝"))
-	set("too-short-min", long, atLeast6("27182"))
-	set("at-min", long, atLeast6("🦊🦉🐝🦊🦉🐝"))
+	set("too-short-min", long, func(x *trial) []byte {
+		atLeast6(x)
+		return padded("27182")
+	})
+	d.add("set-at-min", long, func(x *trial) error {
+		atLeast6(x)
+		return x.allowed(x.trySetPIN("🦊🦉🐝🦊🦉🐝"))
+	})
 	set("complexity", plain.and(complexity), func(x *trial) []byte {
 		x.setMinPINLength(&ctap2.SetMinPINLengthRequest{PINComplexityPolicy: true})
 		return padded("777777")
@@ -341,8 +354,7 @@ func (d *drivers) setPIN() {
 	d.add("set-param-wrong", plain, func(x *trial) error {
 		a := x.agree()
 		m := a.setPIN(a.encrypt(x, padded(x.pin())))
-		m[cpParam].([]byte)[5] ^= 0x10
-		return x.clientPIN(m)
+		return forged(m[cpParam].([]byte), func() error { return x.clientPIN(m) })
 	})
 	d.add("set-stale-secret", plain.powerCycle(), func(x *trial) error {
 		a := x.agree()
@@ -368,16 +380,16 @@ func (d *drivers) changePIN() {
 		a := x.agree()
 		return x.clientPIN(a.changePIN(a.encrypt(x, padded(x.otherPIN())), a.hash(x, entered)))
 	})
-	forged := func(x *trial) error {
+	d.add("chg-param-wrong", withPIN, func(x *trial) error {
 		m := request(x)
-		m[cpParam].([]byte)[5] ^= 0x10
-		return x.clientPIN(m)
-	}
-	d.add("chg-param-wrong", withPIN, forged)
+		return forged(m[cpParam].([]byte), func() error { return x.clientPIN(m) })
+	})
 	d.add("chg-param-wrong-free", withPIN, func(x *trial) error {
 		before := x.tries()
 		for range ctap.PINMaxRetries {
-			if forged(x) == nil {
+			m := request(x)
+			m[cpParam].([]byte)[5] ^= 0x10
+			if x.clientPIN(m) == nil {
 				x.errorf("a forged request changed the PIN")
 			}
 		}
@@ -405,7 +417,7 @@ func (d *drivers) changePIN() {
 		x.setMinPINLength(&ctap2.SetMinPINLengthRequest{PINComplexityPolicy: true})
 		return padded("456789")
 	})
-	change("same", withPIN, func(x *trial) []byte { return padded(x.pin()) })
+	d.add("chg-same", withPIN, func(x *trial) error { return x.allowed(x.tryChangePIN(x.pin(), x.pin())) })
 	change("same-forced", forced, func(x *trial) []byte {
 		x.forcePINChange()
 		return padded(x.pin())
@@ -507,14 +519,14 @@ func (d *drivers) getTokenUsingPIN() {
 	add("nomcga-ga", harmless.and(noMcGa), ctap2.PermissionGetAssertion, "example.com")
 	add("unknown", harmless.and(mcGaWithPIN), ctap2.PermissionGetAssertion|0x80, "example.com")
 	add("cm-no-rp", harmless.and(credMgmt), ctap2.PermissionCredentialManagement, "")
-	forced := func(id string, enter func(x *trial) string) {
-		d.add("upt-"+id, withPIN.and(permissions, mcGaWithPIN, setsMinPINLength), func(x *trial) error {
+	forced := func(id string, s setup, enter func(x *trial) string) {
+		d.add("upt-"+id, s.and(permissions, mcGaWithPIN, setsMinPINLength), func(x *trial) error {
 			x.forcePINChange()
 			return x.legacy(x.agree(), enter(x), ga)
 		})
 	}
-	forced("forced", (*trial).pin)
-	forced("forced-wrong", (*trial).wrongPIN)
+	forced("forced", withPIN, (*trial).pin)
+	forced("forced-wrong", withPIN.spends(1), (*trial).wrongPIN)
 	d.add("upt-hash-length", harmless.and(mcGaWithPIN).spends(1), hashLength(ga))
 }
 
@@ -578,7 +590,7 @@ func (d *drivers) getTokenUsingUV() {
 		x.must(x.legacy(x.agree(), x.pin()))
 	})
 	run("pin-blocked", base.spends(ctap.PINMaxRetries).powerCycle(), func(x *trial) { x.mistypeUntil(0) })
-	run("timeout", base.person(NoTouch), func(x *trial) { x.person(NoTouch) })
+	run("timeout", base.person(NoTouch).waits(timeout), func(x *trial) { x.person(NoTouch) })
 	d.add("uvt-cancelled", base.person(NoTouch), func(x *trial) error {
 		m := x.agree().getToken(x, "", ga)
 		x.cancel()

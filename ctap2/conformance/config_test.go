@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/ctap2/conformance"
@@ -107,5 +108,27 @@ func TestConfigCases(t *testing.T) {
 			t.Errorf("%d of %d again, not %d", got, all, left)
 		}
 		counted(all - left)
+	})
+}
+
+// TestMaxWait: what says of itself that it waits for nothing does not.
+func TestMaxWait(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes three seconds, and much longer with the race detector")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		config := virtual.Config{BuiltInUV: virtual.UVNotConfigured}
+		report, err := conformance.Check(t.Context(), conformance.Config{
+			Target: target(t, config), Destructive: true, OneVariant: true, Only: chosen,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const atMost = 10 * time.Second // polling, and what a transport does not say
+		for _, r := range report.Results {
+			if r.Duration > atMost {
+				t.Errorf("%s took %v", r.ID, r.Duration)
+			}
+		}
 	})
 }

@@ -238,6 +238,15 @@ func (d *drivers) hidInit() {
 		}
 		return nil
 	})
+	d.add("hid-init-pin-blocked", withPIN.spends(3).over("hid"), func(x *trial) error {
+		x.blockPIN()
+		b := x.bus()
+		b.init(b.channel())
+		x.end()
+		x.must(x.h.open(x.ctx, ctap2.WithPINUVAuthProtocol(x.prefers)))
+		x.key = x.h.key
+		return x.pinBlocked()
+	})
 	d.add("hid-init-zero", onBus, func(x *trial) error {
 		return refused(x.bus().ask(0, ctap.HIDInit, random(ctap.HIDNonceLength)...), ctap.HIDErrInvalidChannel)
 	})
@@ -321,6 +330,7 @@ func (d *drivers) hidChannels() {
 	d.add("hid-channel-next-assertion", plain.and(residentKeys).over("hid"), func(x *trial) error {
 		x.create()
 		x.create(func(r *ctap2.MakeCredentialRequest) { r.User.ID = []byte{4, 5, 6} })
+		x.mustShow(gaRequest())
 		b := x.bus()
 		one, two := b.channel(), b.channel()
 		request := append([]byte{ctap.CmdGetAssertion}, x.encoded(gaRequest())...)

@@ -209,14 +209,14 @@ func (d *drivers) extensionAnswers() {
 	}
 	d.add("ext-none", plain, func(x *trial) error {
 		credential := x.create(notResident)
-		nothing(x, x.made())
 		nothing(x, x.asserted(set(gaAllowList, list(credential))))
+		nothing(x, x.made())
 		return nil
 	})
 	d.add("ext-unknown-output", plain, func(x *trial) error {
 		credential := x.create(notResident)
-		nothing(x, x.made(mcExtension("quux", true)))
 		nothing(x, x.asserted(set(gaAllowList, list(credential)), gaExtension("quux", true)))
+		nothing(x, x.made(mcExtension("quux", true)))
 		return nil
 	})
 	d.add("ext-empty", plain, func(x *trial) error {
@@ -232,7 +232,8 @@ func (d *drivers) extensionAnswers() {
 	d.add("ext-order", plain.and(extension("hmac-secret"), extension("credProtect")), func(x *trial) error {
 		answer := x.made(set(mcExtensions, fields{"hmac-secret": true, "credProtect": 2}))
 		raw, _ := answer[mcAuthData].([]byte)
-		if !bytes.HasSuffix(raw, x.encoded(fields{"hmac-secret": true, "credProtect": 2})) {
+		level := max(protection(x.authData(answer)), 2)
+		if !bytes.HasSuffix(raw, x.encoded(fields{"hmac-secret": true, "credProtect": level})) {
 			x.errorf("the outputs are not credProtect and hmac-secret in this order: %x", raw)
 		}
 		return nil
@@ -242,7 +243,7 @@ func (d *drivers) extensionAnswers() {
 	d.largeBlobKeyAnswers()
 	d.largeBlobAnswers()
 
-	raised := func(x *trial) int { return min(max(x.info.MinPINLength+1, 6), 15) }
+	raised := func(x *trial) int { return min(max(x.info.MinPINLength+1, 6), maxPINLength(x.info)) }
 	d.add("ext-minPinLength-raised", plain.and(extension("minPinLength"), listsRPIDs), func(x *trial) error {
 		x.setMinPINLength(&ctap2.SetMinPINLengthRequest{NewMinPINLength: raised(x), MinPINLengthRPIDs: []string{"example.com"}})
 		x.output(x.made(mcExtension("minPinLength", true)), "minPinLength", raised(x))
@@ -276,8 +277,12 @@ func (d *drivers) extensionAnswers() {
 func (d *drivers) credProtectAnswers() {
 	base := plain.and(extension("credProtect"))
 	d.add("credprotect-output", base, func(x *trial) error {
+		own := protection(x.authData(x.made())) // a default that is higher
 		for policy := 1; policy <= 3; policy++ {
-			x.output(x.made(mcExtension("credProtect", policy)), "credProtect", policy)
+			got := protection(x.authData(x.made(mcExtension("credProtect", policy))))
+			if got != policy && (got != own || own < policy) {
+				x.errorf("the output of credProtect is %d, must be %d", got, policy)
+			}
 		}
 		return nil
 	})

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
-	"time"
 
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/internal/ctap"
@@ -193,12 +192,8 @@ func (d *drivers) largeBlobs() {
 	}
 	between("interleaved", s, func(x *trial) { x.must(x.raw(ctap.CmdGetInfo, nil)) })
 	between("power-cycle", s.powerCycle(), (*trial).powerCycle)
-	const age = (ctap.MaxTokenSeconds - 1) * time.Second
-	d.add("lb-set-next-token-expired", lbSet.setup.waits(age+2*time.Second), func(x *trial) error {
-		x.must(lbSet.signed(x, whole(array)))
-		x.sleep(age)
-		x.must(lbSet.signed(x, first))
-		x.sleep(2 * time.Second)
+	d.add("lb-set-next-token-expired", lbSet.setup.waits(afterMaxUse), func(x *trial) error {
+		x.expire(func() error { return lbSet.signed(x, first) })
 		return lbSet.signed(x, second)
 	})
 	d.gated("lb-set", lbSet)

@@ -166,7 +166,8 @@ func (d *drivers) makeCredentialParameters() {
 	})
 	notResidentKeys := lacks(ctap2.OptionResidentKey)
 	d.simple("mc-rk-unsupported", plain.and(notResidentKeys), mcOption("rk", true)) // one that makes it all the same keeps it
-	d.simple("mc-rk-false", made.and(notResidentKeys), mcOption("rk", false))
+	// One that does not name the option has none to take, whatever it says.
+	d.simple("mc-rk-false", made.and(option(ctap2.OptionResidentKey), notResidentKeys), mcOption("rk", false))
 	d.simple("mc-up-false", harmless.and(from21), mcOption("up", false))
 	d.simple("mc-up-true", made.and(from21, userPresence), mcOption("up", true))
 	d.simple("mc-option-unknown", made, mcOption("quux", true))

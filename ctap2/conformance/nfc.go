@@ -443,7 +443,7 @@ func (r *reader) wait() {
 	if word == wordOK {
 		// A key without a button takes the tap for a touch, and one may be without
 		// NFCCTAP_GETRESPONSE.
-		r.x.skip("does not wait for a touch on a reader")
+		r.x.skip(tapIsTouch)
 	}
 	for r.pending(data, word) != ctap.KeepaliveUPNeeded {
 		data, word = r.transmit(short(claCTAP, insCTAPResponse, 0, 0, nil, 0))
@@ -665,9 +665,17 @@ func (d *drivers) nfcState() {
 		x.must(x.h.powerCycle(x.ctx))
 		return x.selected()
 	})
+	d.add("nfc-pin-blocked-select", withPIN.spends(3).over("nfc"), func(x *trial) error {
+		r := x.selected()
+		r.client()
+		x.blockPIN()
+		r.selectApplet()
+		return x.pinBlocked()
+	})
 	d.add("nfc-next-assertion-select", plain.and(residentKeys).over("nfc"), func(x *trial) error {
 		x.create()
 		x.create(func(r *ctap2.MakeCredentialRequest) { r.User.ID = []byte{4, 5, 6} })
+		x.mustShow(gaRequest())
 		r := x.selected()
 		request := append([]byte{ctap.CmdGetAssertion}, x.encoded(gaRequest())...)
 		x.h.waiting()
@@ -680,4 +688,21 @@ func (d *drivers) nfcState() {
 		}
 		return nil
 	})
+}
+
+// blockPIN enters three wrong PINs in a row: none is looked at any more before the
+// power is gone (§6.5.2.2).
+func (x *trial) blockPIN() {
+	if left := x.tries(); left <= ctap.PINMaxConsecutiveMismatches {
+		x.skip("has %d tries of the PIN, which are gone then", left)
+	}
+	x.mistypeInARow(ctap.PINMaxConsecutiveMismatches)
+}
+
+// pinBlocked sees whether it is so still.
+func (x *trial) pinBlocked() error {
+	if got, _ := statusOf(x.legacy(x.agree(), x.pin())); got != "PIN_AUTH_BLOCKED" {
+		return otherwise("the right PIN is answered with " + got)
+	}
+	return nil
 }

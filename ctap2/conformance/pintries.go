@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/internal/ctap"
 	"github.com/tapstone/fido/pin"
 )
 
@@ -76,11 +77,27 @@ func (h *harness) enterPIN(ctx context.Context) (left int, err error) {
 	return retries.Retries, err
 }
 
-// guardPIN sees, before a case of a run that is not Destructive, whether the PIN
-// is the right one, and whether the case may enter wrong ones.
+// affords sees whether wrong PINs leave a try, unless they are to take all: an
+// authenticator may have fewer than eight (§6.5.2.2).
+func (h *harness) affords(ctx context.Context, wrong int) error {
+	if wrong == 0 || wrong == ctap.PINMaxRetries {
+		return nil
+	}
+	retries, err := h.key.PINRetries(ctx)
+	if err == nil && retries.Retries <= wrong { // what else is wrong is for other cases to say
+		return notApplicable("takes up to %d wrong PINs, and %d block the PIN", wrong, retries.Retries)
+	}
+	return nil
+}
+
+// guardPIN sees, before a case, whether it may enter the wrong PINs that it takes;
+// and, in a run that is not Destructive, whether the PIN is the right one.
 func (h *harness) guardPIN(ctx context.Context, c *Case) error {
 	s := c.setup
-	if h.config.Destructive || !s.state.pin || h.entered && !h.doubted && s.tries == 0 {
+	if h.config.Destructive {
+		return h.affords(ctx, s.tries)
+	}
+	if !s.state.pin || h.entered && !h.doubted && s.tries == 0 {
 		return nil
 	}
 	left, err := h.enterPIN(ctx)

@@ -184,6 +184,8 @@ type harness struct {
 	lost int                  // cases in a row that could not be prepared, or took longer than they may
 	// clock is that of the case, or of what is no case.
 	clock *clock
+	// doubtful is the RP ID of a credential that recount has to look at.
+	doubtful string
 	// irregular is what was wrong with the encoding of an answer in this trial.
 	irregular error
 	doing     Gesture
@@ -197,6 +199,9 @@ type harness struct {
 	credentials int  // discoverable ones made since the last reset
 	touches     int  // how often it has waited for its user in this trial
 	onTouch     func()
+	tapKnown    bool // whether a tap is a touch to it
+	tapTouches  bool // it is: see trial.learnTap
+	raised      int  // see harness.noticeProtection; of this trial
 
 	// At an authenticator that the run must not reset:
 	entered bool // the PIN is the right one

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/tapstone/fido/ctap2"
+	"github.com/tapstone/fido/internal/cbor"
 	"github.com/tapstone/fido/internal/ctap"
 	"github.com/tapstone/fido/pin"
 )
@@ -116,7 +117,7 @@ func (h *harness) reset(ctx context.Context) error {
 	info := h.key.Info()
 	h.factory = state{uv: info.Options[ctap2.OptionUserVerification], alwaysUV: info.Options[ctap2.OptionAlwaysUV]}
 	h.everReset, h.known, h.state = true, true, h.factory
-	h.changed, h.credentials = false, 0
+	h.changed, h.credentials, h.doubtful = false, 0, ""
 	return nil
 }
 
@@ -257,6 +258,7 @@ func (h *harness) arrange(ctx context.Context, wanted state) error {
 	if h.everReset && h.factory.uv && !wanted.uv {
 		return notApplicable("built-in user verification is always set up")
 	}
+	h.recount(ctx)
 	if h.known && !h.changed && h.state == wanted && h.clean(ctx) {
 		return nil
 	}
@@ -319,6 +321,22 @@ func (h *harness) advance(ctx context.Context, wanted state) error {
 	return nil
 }
 
+// recount counts the credential that was made last, if that is discoverable though
+// nobody asked for it: before CTAP 2.1 it may be (§6.1.2 step 18).
+func (h *harness) recount(ctx context.Context) {
+	if h.doubtful == "" {
+		return
+	}
+	request, err := cbor.Marshal(gaRequest(set(1, h.doubtful), gaOption("up", false)))
+	if err == nil && h.key != nil {
+		_, err = h.key.Command(ctx, ctap.CmdGetAssertion, request)
+	}
+	if !errors.Is(err, ctap2.ErrNoCredentials) {
+		h.credentials++
+	}
+	h.doubtful = ""
+}
+
 // clean deletes the credentials of the case before, where that takes less than a
 // reset, and reports whether there are none.
 func (h *harness) clean(ctx context.Context) bool {
@@ -358,10 +376,10 @@ func (h *harness) pin() string {
 	return digits(thePIN, h.origin)
 }
 
-// digits lengthens a PIN to what the authenticator demands, as far as a PIN can
-// be that long.
+// digits makes a PIN as long as the authenticator demands, and no longer than it
+// allows, as far as a PIN can be that long.
 func digits(pin string, info *ctap2.Info) string {
-	n := max(len(pin), min(info.MinPINLength, ctap.PINMaxBytes))
+	n := min(max(len(pin), info.MinPINLength), maxPINLength(info), ctap.PINMaxBytes)
 	return strings.Repeat(pin, n)[:n]
 }
 

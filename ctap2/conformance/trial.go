@@ -9,6 +9,7 @@ import (
 
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/internal/cbor"
+	"github.com/tapstone/fido/internal/ctap"
 	"github.com/tapstone/fido/pin"
 )
 
@@ -46,7 +47,7 @@ type verdict struct{ err error }
 // perform runs the case and says how it ended.
 func (x *trial) perform() (result Result) {
 	h := x.h
-	h.touches, h.onTouch = 0, nil
+	h.touches, h.onTouch, h.raised = 0, nil, 0
 	h.last, h.irregular = nil, nil
 	defer func() {
 		h.onTouch = nil
@@ -71,6 +72,7 @@ func (x *trial) perform() (result Result) {
 			result.Exchanges = slices.Clone(h.last)
 		}
 	}()
+	x.learnTap()
 	err := x.c.run(x)
 	var other otherwise
 	var opposed opposite
@@ -160,6 +162,9 @@ func (x *trial) otherPIN() string { return digits(otherPIN, x.info) }
 
 // person has the person do something from now on, until the trial ends.
 func (x *trial) person(g Gesture) {
+	if g == NoTouch && x.h.tapTouches {
+		x.skip(tapIsTouch)
+	}
 	if err := x.h.do(x.ctx, g); err != nil {
 		panic(verdict{err})
 	}
@@ -210,6 +215,34 @@ func (x *trial) cancel() {
 // patience is how long an authenticator may take until it waits for its user.
 const patience = 5 * time.Second
 
+// tapIsTouch is why a case does not apply that leaves the authenticator alone.
+const tapIsTouch = "does not wait for a touch on a reader"
+
+// learnTap sees, once in a run, whether an authenticator on a reader takes the tap
+// for a touch, as it may for two minutes (§5): nobody can leave that one alone.
+func (x *trial) learnTap() {
+	if x.h.tapKnown || !x.onNFC() || !slices.Contains(x.c.setup.gestures, NoTouch) {
+		return
+	}
+	whole := x.ctx
+	x.cancel()
+	var err error
+	if ctap2Spoken.holds(x.info) {
+		message := x.touching()
+		err = x.raw(message[0], message[1:])
+	} else {
+		_, err = x.apdu(0, u2fRegister, 0, registration("example.com"))
+	}
+	x.ctx = whole
+	x.h.tapKnown = true
+	x.h.tapTouches = err == nil || errors.Is(err, ctap2.ErrPINNotSet) || errors.Is(err, ctap2.ErrPINInvalid)
+	// A wait that could not be cancelled ends with the connection.
+	x.must(x.h.open(x.ctx, ctap2.WithPINUVAuthProtocol(x.prefers)))
+	x.key = x.h.key
+	x.h.touches, x.h.onTouch, x.h.last = 0, nil, nil // as if nothing had been
+	x.person(Touch)
+}
+
 // raw sends a command with parameters as they are.
 func (x *trial) raw(command byte, parameters []byte) error {
 	_, err := x.key.Command(x.ctx, command, parameters)
@@ -225,6 +258,9 @@ type fields = map[string]any
 // ask sends a command and returns the members of the answer.
 func (x *trial) ask(command byte, parameters members) (members, error) {
 	reply, err := x.key.Command(x.ctx, command, x.encoded(parameters))
+	if command == ctap.CmdGetAssertion && errors.Is(err, ctap2.ErrNoCredentials) {
+		x.mustShow(parameters)
+	}
 	if err != nil || len(reply) == 0 {
 		return nil, err
 	}

@@ -156,6 +156,15 @@ func (d *drivers) u2f() {
 	}
 	always("register", u2fRegister, 0, func(*trial) []byte { return good })
 	always("authenticate", u2fAuthenticate, u2fEnforce, func(x *trial) []byte { return known(x.handle()) })
+	d.add("rst-u2f", plain.and(u2fSpoken).powerCycle(), func(x *trial) error {
+		handle := x.handle()
+		x.must(x.erase())
+		if !u2fSpoken.holds(x.fresh()) {
+			x.skip("does not speak U2F after a reset") // but after one and toggleAlwaysUv
+		}
+		_, err := x.apdu(0, u2fAuthenticate, u2fCheck, known(handle))
+		return err
+	})
 	d.add("u2f-ctap2", plain.and(onlyU2F).orU2F().leavesNoTrace(), func(x *trial) error {
 		reply, err := x.key.Transport().Exchange(x.ctx, []byte{ctap.CmdGetInfo}, nil)
 		if err != nil {
@@ -280,6 +289,9 @@ func (d *drivers) u2fAnswers() {
 		r := u2fRegistered{handle: credential.ID, point: slices.Concat([]byte{4}, key.X, key.Y)}
 		if len(r.handle) > 255 {
 			x.skip("has credential IDs that are too long for U2F")
+		}
+		if !from21.holds(x.info) && x.ga(gaOption("up", false)) == nil {
+			x.skip("makes every credential discoverable, as CTAP 2.0 may")
 		}
 		x.authenticated(r, u2fEnforce)
 	})

@@ -39,6 +39,7 @@ func (w *watch) Exchange(ctx context.Context, message []byte, status func(byte))
 		return reply, err
 	}
 	w.h.notice(message[0], message[1:], reply[0])
+	w.h.noticeProtection(message, reply)
 	w.h.inspect(message[0], reply)
 	return reply, err
 }
@@ -82,10 +83,13 @@ func (h *harness) notice(command byte, parameters []byte, status byte) {
 	switch command {
 	case ctap.CmdReset:
 		h.known, h.state = h.everReset, h.factory
-		h.changed, h.credentials = false, 0
+		h.changed, h.credentials, h.doubtful = false, 0, ""
 	case ctap.CmdMakeCredential:
+		rp, _ := request.Two.(map[any]any)
 		if rk, _ := request.Options["rk"].(bool); rk || !readable {
 			h.credentials++
+		} else if !from21.holds(h.origin) {
+			h.doubtful, _ = rp["id"].(string)
 		}
 	case ctap.CmdGetInfo, ctap.CmdGetAssertion, ctap.CmdGetNextAssertion, ctap.CmdSelection:
 	case ctap.CmdClientPIN:

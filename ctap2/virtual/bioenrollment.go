@@ -239,6 +239,9 @@ func (a *Authenticator) authorizeBioEnrollment(r *bioEnrollmentRequest) error {
 	if sub == ctap.BioSetFriendlyName && len(*r.friendlyName) > a.cfg.MaxTemplateFriendlyName {
 		return refusal(ctap.StatusInvalidLength)
 	}
+	if sub == ctap.BioEnumerateEnrollments {
+		r.subCommandParams = nil // it has none: those that it is sent are ignored
+	}
 	prefix := []byte{ctap.BioModalityFingerprint, byte(sub)}
 	if !a.authenticate(p, r.pinUVAuthParam, prefix, r.subCommandParams).can(ctap.PermissionBioEnrollment) {
 		return refusal(ctap.StatusPINAuthInvalid)

@@ -258,6 +258,9 @@ func TestBioEnrollmentRefused(t *testing.T) {
 					e.fails(test.want, test.sub, test.params, test.change)
 				})
 			}
+			// enumerateEnrollments has no subCommandParams, not even to authenticate.
+			e.ok(e.command, e.request(enrolled, nil, params{3: params{}}))
+			e.fails(ctap.StatusPINAuthInvalid, enrolled, params{})
 			e.do(setName, merge(name, []params{{2: strings.Repeat("x", 64)}}))
 			if ids, names := e.fingers(); len(ids) != 1 || names[0] != strings.Repeat("x", 64) {
 				t.Errorf("enrolled %x, %v", ids, names)

@@ -110,11 +110,16 @@ func (p Person) orTouch() Person {
 }
 
 // SetPresence changes the person who is asked to touch the key, from the next
-// time on. Nil is Touch.
+// time on. Nil is Touch. A command that waits goes on waiting for the one before;
+// a U2F request does not wait: the next one asks p, unless the one before has
+// touched the key already.
 func (a *Authenticator) SetPresence(p Person) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.presence = p
+	if a.unask != nil {
+		a.unask()
+	}
 }
 
 // SetVerification changes the person whom built-in user verification asks,

@@ -301,11 +301,12 @@ func (a *Authenticator) touched(t touch) error {
 
 func (a *Authenticator) startBlinking(op *operation, prompt Prompt) *blink {
 	prompt.Command = op.command
-	a.mu.Lock()
-	person := a.presence.orTouch()
-	a.mu.Unlock()
 	b := &blink{touches: make(chan touch, 1)}
 	b.ctx, b.stop = context.WithCancel(op.power)
+	a.mu.Lock()
+	person := a.presence.orTouch()
+	a.unask = b.stop
+	a.mu.Unlock()
 	b.dark = time.AfterFunc(u2fPresence, b.stop)
 	go func() { b.touches <- touch{person(b.ctx, prompt), time.Now()} }()
 	a.volatile.blink = b

@@ -440,8 +440,10 @@ func TestU2FTouch(t *testing.T) {
 			key.PowerCycle()
 			key.SetPresence(TouchAfter(u2fGlance + time.Millisecond))
 			key.wantWord(swConditions, request)
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
 			key.SetPresence(Ignore)
-			time.Sleep(time.Millisecond + test.pause)
+			time.Sleep(test.pause)
 			if _, word := key.msg(registerAPDU(testApplication)); word != test.want {
 				t.Errorf("%v after a touch: %04X", test.pause, word)
 			}
@@ -512,6 +514,17 @@ func TestU2FTouchRefused(t *testing.T) {
 		c.next = nil
 		key.register(testApplication)
 		asked(2)
+	})
+}
+
+// Another person is asked as soon as there is one, whom the one before did not
+// forestall.
+func TestU2FOtherPerson(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := newKey(t, Config{Presence: Ignore})
+		key.wantWord(swConditions, registerAPDU(testApplication))
+		key.SetPresence(nil)
+		key.register(testApplication)
 	})
 }
 

@@ -542,6 +542,7 @@ type Authenticator struct {
 	unplug       context.CancelCauseFunc
 	closed       bool
 	presence     Person
+	unask        context.CancelFunc // ends the question of a blink; nil if there was none
 	verification Person
 	finger       Finger
 }
