@@ -51,7 +51,11 @@ func accountOf(accounts []account, user, site string) (int, error) {
 	case 1:
 		return found[0], nil
 	}
-	return 0, fmt.Errorf("%w: several accounts %q at %s", errSeveralCredentials, user, site)
+	var ids []string
+	for _, i := range found {
+		ids = append(ids, accounts[i].id.short())
+	}
+	return 0, fmt.Errorf("%w: several accounts %q at %s: %s", errSeveralCredentials, user, site, list(ids))
 }
 
 // chooseAccount returns the account that user means, or has the person choose.
@@ -68,6 +72,9 @@ func (p *program) chooseAccount(ctx context.Context, accounts []account, user, s
 			name += " (" + a.id.short() + ")"
 		}
 		names = append(names, name)
+	}
+	if !p.interactive() {
+		return 0, usagef("several accounts: %s; choose one with --user", list(names))
 	}
 	return p.choose(ctx, "Which account?", names)
 }

@@ -14,6 +14,7 @@ type blobsResult struct {
 	Blobs []blobEntry `json:"blobs"`
 	Other int         `json:"other" doc:"blobs of credentials that the key no longer has, which 'blob clean' removes"`
 	Room  int         `json:"room" doc:"bytes that all blobs together can take"`
+	Left  int         `json:"left" doc:"of these; another blob takes some 40 bytes besides its own, which are compressed"`
 }
 
 type blobEntry struct {
@@ -31,7 +32,7 @@ func (r blobsResult) text(w *printer) {
 		}
 		w.table(rows)
 	}
-	w.printf("%s; room for %d bytes in all\n", count(len(r.Blobs), "blob", "blobs"), r.Room)
+	w.printf("%s; room for %d bytes in all, of which %d are left\n", count(len(r.Blobs), "blob", "blobs"), r.Room, r.Left)
 	if r.Other > 0 {
 		w.printf("%s of deleted credentials, which fidoctl blob clean removes\n", count(r.Other, "blob", "blobs"))
 	}
@@ -150,6 +151,10 @@ func (p *program) cleanBlobs(ctx context.Context, key *session, _ []string) (res
 	return done{fmt.Sprintf("Deleted %s.", count(n, "blob", "blobs"))}, nil
 }
 
+// blobOverhead is what the array takes without its elements: the digest, and as
+// long a header as any key's needs (§6.10.2).
+const blobOverhead = 16 + 3
+
 // blobs finds out whose the blobs on the key are, under a token for more such
 // commands, which the caller wipes.
 func (s *session) blobs(ctx context.Context) (found *blobsResult, token *ctap2.Token, err error) {
@@ -173,6 +178,11 @@ func (s *session) blobs(ctx context.Context) (found *blobsResult, token *ctap2.T
 		}
 	}()
 	r := blobsResult{Blobs: []blobEntry{}, Other: len(array), Room: s.Info().MaxSerializedLargeBlobArray}
+	r.Left = r.Room - blobOverhead
+	for _, b := range array {
+		r.Left -= len(b.Raw)
+	}
+	r.Left = max(r.Left, 0)
 	for _, c := range credentials {
 		if c.LargeBlobKey.Len() == 0 {
 			continue
@@ -199,7 +209,7 @@ func (s *session) blobOf(ctx context.Context, name string) (*ctap2.LargeBlobRequ
 	s.p.keepsPIN = true // for the assertions that it may take
 	credentials, token, err := s.credentials(ctx, "")
 	if errors.Is(err, ctap2.ErrUnsupported) || errors.Is(err, ctap2.ErrNotSetUp) {
-		return &ctap2.LargeBlobRequest{RPID: name}, func() {}, nil
+		return &ctap2.LargeBlobRequest{RPID: rpIDOf(name)}, func() {}, nil
 	}
 	if err != nil {
 		return nil, nil, err
@@ -240,6 +250,9 @@ func (p *program) putBlob(ctx context.Context, key *session, args []string) (res
 	}
 	target.Data = data
 	if err := key.PutLargeBlob(ctx, target); err != nil {
+		if room := key.Info().MaxSerializedLargeBlobArray; room > 0 && errors.Is(err, ctap2.ErrLargeBlobStorageFull) {
+			err = fmt.Errorf("%s, and the key keeps %d of all blobs together: %w", count(len(data), "byte", "bytes"), room, err)
+		}
 		return nil, err
 	}
 	return wrote(data), nil

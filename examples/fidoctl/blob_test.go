@@ -70,7 +70,7 @@ func TestBlobScript(t *testing.T) {
 	}
 	var l blobsResult
 	script(t, key, &l, "blob", "list")
-	if len(l.Blobs) != 1 || l.Blobs[0].User != "ada" || l.Blobs[0].Size != len(content) || l.Room != 4096 {
+	if len(l.Blobs) != 1 || l.Blobs[0].User != "ada" || l.Blobs[0].Size != len(content) || l.Room != 4096 || l.Left >= l.Room-blobOverhead || l.Left < l.Room-200 {
 		t.Errorf("%+v", l)
 	}
 	scriptFails(t, key, unsupported, "blob", "put", "bob", out) // who has no key for it

@@ -297,6 +297,12 @@ func TestBlobIsReplaced(t *testing.T) {
 	s.ends(interrupted.exit)
 	scriptFails(t, key, usage, "blob", "put", "ada", two)
 	script(t, key, &d, "blob", "put", "ada", two)
+	if err := os.WriteFile(two, random(5000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if e := scriptFails(t, key, full, "blob", "put", "ada", two, "--yes"); !strings.Contains(e.Detail, "5000 bytes, and the key keeps 4096 of all blobs together") {
+		t.Errorf("%+v", e)
+	}
 }
 
 func TestHandout(t *testing.T) {

@@ -27,6 +27,10 @@ that --tell names are allowed to see the length.`,
 			if err != nil || n < 1 || n > longestPIN {
 				return nil, usagef("LENGTH must be a number of 1 to %d, not %q", longestPIN, args[0])
 			}
+			rpIDs := make([]string, len(sites))
+			for i, s := range sites {
+				rpIDs[i] = rpIDOf(s)
+			}
 			info := key.Info()
 			switch {
 			case !info.Options[ctap2.OptionSetMinPINLength]: // which the library says
@@ -38,8 +42,8 @@ that --tell names are allowed to see the length.`,
 			if n > info.MinPINLength && info.Options[ctap2.OptionClientPIN] {
 				p.err.printf("If the current PIN is shorter, it must be changed before it can be used again.\n")
 			}
-			return p.setUpForGood(ctx, fmt.Sprintf("New PINs must have at least %d characters", n), func() error {
-				err := key.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{NewMinPINLength: n, MinPINLengthRPIDs: sites})
+			return p.setUpForGood(ctx, key, fmt.Sprintf("New PINs must have at least %d characters", n), func(token *ctap2.Token) error {
+				err := key.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{NewMinPINLength: n, MinPINLengthRPIDs: rpIDs, Token: token})
 				var refusal *ctap2.Error
 				switch {
 				case !errors.As(err, &refusal) || refusal.Command != authenticatorConfig: // but on the way there
@@ -72,23 +76,18 @@ that --tell names are allowed to see the length.`,
   fidoctl config force-pin-change`,
 			Args: arguments,
 			RunE: p.withKey(func(ctx context.Context, key *session, _ []string) (result, error) {
-				err := key.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{ForceChangePIN: true})
-				if err != nil {
-					return nil, err
-				}
-				return done{"The PIN must be changed before it can be used again."}, nil
+				return configure(ctx, key, "The PIN must be changed before it can be used again.", func(token *ctap2.Token) error {
+					return key.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{ForceChangePIN: true, Token: token})
+				})
 			}),
 		},
 		&cobra.Command{
 			Use:     "pin-complexity",
 			Short:   "Have the key refuse PINs that are too simple",
+			Long:    "A current PIN that is too simple must be changed before it can be used again.",
 			Example: "  fidoctl config pin-complexity",
 			Args:    arguments,
-			RunE: p.withKey(func(ctx context.Context, key *session, _ []string) (result, error) {
-				return p.setUpForGood(ctx, "The key will refuse simple PINs", func() error {
-					return key.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{PINComplexityPolicy: true})
-				})
-			}),
+			RunE:    p.withKey(p.refuseSimplePINs),
 		},
 		&cobra.Command{
 			Use:     "enterprise-attestation",
@@ -96,8 +95,8 @@ that --tell names are allowed to see the length.`,
 			Example: "  fidoctl config enterprise-attestation",
 			Args:    arguments,
 			RunE: p.withKey(func(ctx context.Context, key *session, _ []string) (result, error) {
-				return p.setUpForGood(ctx, "The key will give its serial number to sites that may ask for it", func() error {
-					return key.EnableEnterpriseAttestation(ctx, nil)
+				return p.setUpForGood(ctx, key, "The key will give its serial number to sites that may ask for it", func(token *ctap2.Token) error {
+					return key.EnableEnterpriseAttestation(ctx, token)
 				})
 			}),
 		},
@@ -107,11 +106,37 @@ that --tell names are allowed to see the length.`,
 			Example: "  fidoctl config long-touch",
 			Args:    arguments,
 			RunE: p.withKey(func(ctx context.Context, key *session, _ []string) (result, error) {
-				return p.setUpForGood(ctx, "A reset will require a touch of five seconds", func() error {
-					return key.EnableLongTouchForReset(ctx, nil)
+				return p.setUpForGood(ctx, key, "A reset will require a touch of five seconds", func(token *ctap2.Token) error {
+					err := key.EnableLongTouchForReset(ctx, token)
+					if errors.Is(err, ctap2.ErrInvalidParameter) { // some say so of a subcommand that they lack
+						err = fmt.Errorf("%w: %w", ctap2.ErrUnsupported, err)
+					}
+					return err
 				})
 			}),
 		})
+}
+
+// refuseSimplePINs looks at the key before and after: one that does not know the
+// parameter may ignore it.
+func (p *program) refuseSimplePINs(ctx context.Context, key *session, _ []string) (result, error) {
+	info := key.Info()
+	if info.PINComplexityPolicy == nil {
+		return nil, ctap2.ErrUnsupported
+	}
+	if !*info.PINComplexityPolicy && info.Options[ctap2.OptionClientPIN] {
+		p.err.printf("If the current PIN is too simple, it must be changed before it can be used again.\n")
+	}
+	return p.setUpForGood(ctx, key, "The key will refuse simple PINs", func(token *ctap2.Token) error {
+		if err := key.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{PINComplexityPolicy: true, Token: token}); err != nil {
+			return err
+		}
+		now, err := key.GetInfo(ctx)
+		if err == nil && (now.PINComplexityPolicy == nil || !*now.PINComplexityPolicy) {
+			err = ctap2.ErrUnsupported
+		}
+		return err
+	})
 }
 
 // authenticatorConfig is a command's number (§6.11).
@@ -127,19 +152,28 @@ func alwaysUV(ctx context.Context, key *session, args []string) (result, error) 
 	case is == want:
 		return done{"It is already " + args[0] + "."}, nil
 	}
-	if err := key.ToggleAlwaysUV(ctx, nil); err != nil {
-		return nil, err
-	}
-	return done{"It is " + args[0] + " now."}, nil
+	return configure(ctx, key, "It is "+args[0]+" now.", func(token *ctap2.Token) error { return key.ToggleAlwaysUV(ctx, token) })
 }
 
 // setUpForGood asks before it does what only a reset takes back.
-func (p *program) setUpForGood(ctx context.Context, what string, do func() error) (result, error) {
+func (p *program) setUpForGood(ctx context.Context, key *session, what string, do func(*ctap2.Token) error) (result, error) {
 	if err := p.confirm(ctx, "%s, until the key is reset. Continue?", what); err != nil {
 		return nil, err
 	}
-	if err := do(); err != nil {
+	return configure(ctx, key, what+".", do)
+}
+
+// configure does something with a token, which may be nil, and says what.
+func configure(ctx context.Context, key *session, what string, do func(*ctap2.Token) error) (result, error) {
+	token, err := key.given(ctx, ctap2.PermissionAuthenticatorConfig, "")
+	if err != nil {
 		return nil, err
 	}
-	return done{what + "."}, nil
+	if token != nil {
+		defer token.Wipe()
+	}
+	if err := do(token); err != nil {
+		return nil, err
+	}
+	return done{what}, nil
 }

@@ -19,7 +19,7 @@ func TestConfigPerson(t *testing.T) {
 		{[]string{"always-uv", "on"}, "", "It is on now."},
 		{[]string{"always-uv", "on"}, "-", "It is already on."},
 		{[]string{"min-pin-length", "6"}, "New PINs must have at least 6 characters, until the key is reset. Continue? [y/N] ", "New PINs must have at least 6 characters."},
-		{[]string{"pin-complexity"}, "The key will refuse simple PINs, until", "The key will refuse simple PINs."},
+		{[]string{"pin-complexity"}, "If the current PIN is too simple, it must be changed", "The key will refuse simple PINs."},
 		{[]string{"enterprise-attestation"}, "The key will give its serial number", "The key will give its serial number"},
 		{[]string{"long-touch"}, "A reset will require a touch of five seconds, until", "A reset will require a touch of five seconds."},
 		{[]string{"force-pin-change"}, "", "The PIN must be changed"},
@@ -84,6 +84,15 @@ func TestConfigScript(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	scriptFails(t, newKey(t, ""), notSetUp, "config", "force-pin-change")
+	// A key from before these settings has not done what it ignores.
+	key = newKey(t, "") + ".2.1"
+	script(t, key, &d, "--virtual-profile", "ctap2.1", "pin", "set")
+	for command, what := range map[string]string{"pin-complexity": "refuse simple PINs.", "long-touch": "require a long touch for a reset."} {
+		e := scriptFails(t, key, unsupported, "--virtual-profile", "ctap2.1", "--yes", "config", command)
+		if e.What != "This key cannot be told to "+what {
+			t.Errorf("%s: %+v", command, e)
+		}
+	}
 }
 
 // unwilling answers authenticatorConfig with a status.

@@ -168,10 +168,14 @@ func TestConformancePIN(t *testing.T) {
 	if text, err := os.ReadFile(file); err != nil || bytes.Contains(text, []byte(testPIN)) {
 		t.Errorf("%v: the PIN is in the report", err)
 	}
-	if r := pipe(t, key, "", append(args, "-v")...); r.code != 0 || !strings.Contains(r.out, "skip  "+id+": the PIN is not known") {
+	if r := pipe(t, key, "", append(args, "-v")...); r.code != 0 || !strings.Contains(r.out, "skip  "+id+": the PIN is not known") || !strings.Contains(r.err, "give it with --pin-fd.") {
 		t.Errorf("%+v", r)
 	}
 	if r := pipe(t, key, "999999\n", append(args, "--pin-stdin")...); r.code != verification.exit {
+		t.Errorf("%+v", r)
+	}
+
+	if r := pipe(t, newKey(t, ""), "", args...); r.code != 0 || !strings.Contains(r.err, "No PIN is set: ") {
 		t.Errorf("%+v", r)
 	}
 

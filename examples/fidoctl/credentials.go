@@ -178,7 +178,7 @@ func (s *session) credentials(ctx context.Context, site string) ([]*ctap2.Stored
 	if !s.Info().Options[ctap2.OptionCredentialManagement] && !s.Info().Options[ctap2.OptionCredentialMgmtPreview] {
 		return nil, nil, ctap2.ErrUnsupported // before the PIN is asked for
 	}
-	token, err := s.Token(ctx, &ctap2.TokenRequest{Permissions: permissions})
+	token, err := s.Token(ctx, &ctap2.TokenRequest{Permissions: permissions, Method: s.method()})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -204,13 +204,14 @@ func wipe(token *ctap2.Token, credentials []*ctap2.StoredCredential) {
 // find returns the one credential that a person means.
 func find(credentials []*ctap2.StoredCredential, name string) (*ctap2.StoredCredential, error) {
 	id, _ := base64.RawURLEncoding.DecodeString(name)
+	rpID := rpIDOf(name)
 	var found []*ctap2.StoredCredential
 	for _, c := range credentials {
 		hex := hexBytes(c.Credential.ID).String()
 		switch {
 		case hex == name, len(id) > 0 && bytes.Equal(id, c.Credential.ID):
 			return c, nil
-		case len(name) >= 4 && strings.HasPrefix(hex, strings.TrimSuffix(name, "…")), c.RP.ID == name, c.User.Name == name:
+		case len(name) >= 4 && strings.HasPrefix(hex, strings.TrimSuffix(name, "…")), c.RP.ID == name, c.RP.ID == rpID, c.User.Name == name:
 			found = append(found, c)
 		}
 	}
@@ -220,13 +221,17 @@ func find(credentials []*ctap2.StoredCredential, name string) (*ctap2.StoredCred
 	case 1:
 		return found[0], nil
 	}
-	return nil, fmt.Errorf("%w: several credentials %q on the key", errSeveralCredentials, name)
+	var ids []string
+	for _, c := range found {
+		ids = append(ids, hexBytes(c.Credential.ID).short())
+	}
+	return nil, fmt.Errorf("%w: several credentials %q on the key: %s", errSeveralCredentials, name, list(ids))
 }
 
 func listCredentials(ctx context.Context, key *session, args []string) (result, error) {
 	site := ""
 	if len(args) > 0 {
-		site = args[0]
+		site = rpIDOf(args[0])
 	}
 	credentials, token, err := key.credentials(ctx, site)
 	if err != nil {

@@ -24,7 +24,8 @@ import (
 )
 
 type compatibleResult struct {
-	Compatible bool           `json:"compatible"`
+	Compatible bool           `json:"compatible" doc:"as far as the key says"`
+	Unknown    []string       `json:"unknown" doc:"required rules that the key says nothing about; --probe finds out"`
 	AAGUID     ctap2.AAGUID   `json:"aaguid"`
 	Findings   []entraFinding `json:"findings"`
 }
@@ -52,10 +53,13 @@ func (r compatibleResult) text(w *printer) {
 		w.in(c, "%-8s", f.Verdict)
 		w.printf(" %-8s  %s: %s\n                   for %s\n", weight, f.Rule, f.Evidence, f.For)
 	}
-	if r.Compatible {
-		w.in(green, "The key meets the requirements of Entra ID and Windows.\n")
-	} else {
+	switch {
+	case !r.Compatible:
 		w.in(red, "The key does not meet the requirements of Entra ID and Windows.\n")
+	case len(r.Unknown) > 0:
+		w.printf("The key meets the requirements of Entra ID and Windows as far as it says; run --probe for: %s.\n", list(r.Unknown))
+	default:
+		w.in(green, "The key meets the requirements of Entra ID and Windows.\n")
 	}
 }
 
@@ -189,9 +193,12 @@ func checkEntra(ctx context.Context, key *session, probe bool) (result, error) {
 			return nil, err
 		}
 	}
-	r := compatibleResult{Compatible: report.Err() == nil, AAGUID: report.AAGUID}
+	r := compatibleResult{Compatible: report.Err() == nil, AAGUID: report.AAGUID, Unknown: []string{}}
 	for _, f := range report.Findings {
 		r.Findings = append(r.Findings, entraFinding{f.Rule, f.Required, f.Verdict.String(), f.Evidence, f.For})
+		if f.Required && f.Verdict == entra.Unknown {
+			r.Unknown = append(r.Unknown, f.Rule)
+		}
 	}
 	if !r.Compatible {
 		return r, shown{refused}
@@ -273,11 +280,11 @@ func (p *program) provision(ctx context.Context, h *handout, file string) (resul
 		Done:     func(ctx context.Context, _ *ctap2.Authenticator, r *entra.Result) { h.done(ctx, p, r) },
 		Progress: func(r entra.Result) { p.err.printf("%s: %s\n", r.User, r.State) },
 	}
-	reader := csv.NewReader(bytes.NewReader(data))
+	reader := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(data, []byte(byteOrderMark))))
 	reader.Comment, reader.FieldsPerRecord, reader.TrimLeadingSpace = '#', -1, true
 	rows, err := reader.ReadAll()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", errFile, file, err)
+		return nil, usagef("%s is not a CSV file: %w", file, err)
 	}
 	for i, row := range rows {
 		if len(row) < 2 || len(row) > 3 {

@@ -74,14 +74,14 @@ func newGraph(t *testing.T) []string {
 func TestEntraPerson(t *testing.T) {
 	t.Parallel()
 	key, graph := newKey(t, ""), newGraph(t)
-	users := open(t, "# whose, and which\nada@contoso.com, blue key\n").Name()
+	users := open(t, "\ufeff# whose, and which\nada@contoso.com, blue key\n").Name() // as Excel writes it
 	entra := func(args ...string) *screen {
 		t.Helper()
 		return person(t, key, append(append([]string{"entra"}, args...), graph...)...)
 	}
 	s := person(t, key, "entra", "check")
 	s.sees("required  FIDO 2.0: versions")
-	s.sees("The key meets the requirements of Entra ID and Windows.")
+	s.sees("The key meets the requirements of Entra ID and Windows as far as it says; run --probe for: several accounts.")
 	s.ends(0)
 
 	s = entra("provision", users)
@@ -195,7 +195,7 @@ func TestEntraScript(t *testing.T) {
 		{notFound, append([]string{"entra", "deprovision", "zoe@contoso.com"}, graph...)},
 		{usage, append([]string{"entra", "provision", open(t, "ada@contoso.com").Name()}, graph...)},
 		{usage, append([]string{"entra", "provision", open(t, "").Name()}, graph...)},
-		{failure, append([]string{"entra", "provision", open(t, `"`).Name()}, graph...)},
+		{usage, append([]string{"entra", "provision", open(t, `"`).Name()}, graph...)},
 		{failure, append([]string{"entra", "provision", "/no/such/file"}, graph...)},
 		{notValid, append([]string{"entra", "provision", users, "--metadata", users}, graph...)},
 	} {

@@ -228,7 +228,7 @@ var explanations = []explained{
 		"", "Try again, with a finger that fidoctl fingerprint list shows.",
 		ctap2.ErrUVInvalid),
 	tell(notSetUp, "The PIN must be changed first.",
-		"Whoever handed out the key requires a new PIN.",
+		"Whoever handed out the key requires a new PIN, or a rule on the key has changed.",
 		"To change it: fidoctl pin change.",
 		ctap2.ErrPINChangeRequired),
 	tell(notSetUp, "The key has no PIN yet.",
@@ -312,7 +312,7 @@ var explanations = []explained{
 		ctap2.ErrLargeBlobStorageFull),
 	tell(full, "That is more than the key can take.",
 		"", "Ask for less: shorter names, fewer credentials, a smaller blob.",
-		ctap2.ErrRequestTooLarge, ctap2.ErrMessageTooLarge, ctap2.ErrLimitExceeded, webauthn.ErrConstraint),
+		ctap2.ErrRequestTooLarge, ctap2.ErrMessageTooLarge, ctap2.ErrLimitExceeded),
 
 	// What the key will not or cannot do.
 	tell(refused, "The key does not allow that now.",
@@ -325,6 +325,8 @@ var explanations = []explained{
 		"It has no FIDO application, or does not offer it to this reader.",
 		"Use its USB port, if it has one, or another card.",
 		nfc.ErrNotFIDO),
+	tell(unsupported, "", "", "fidoctl info shows what the key can do.",
+		webauthn.ErrConstraint),
 	tell(unsupported, cannotDo,
 		"", "fidoctl info shows what the key can do.",
 		ctap2.ErrInvalidCommand, ctap2.ErrInvalidSubcommand, ctap2.ErrUnsupportedOption, ctap2.ErrUnsupportedExtension,
@@ -383,11 +385,11 @@ var explanations = []explained{
 		ctap2.ErrClosed),
 
 	// What should not happen.
-	tell(usage, "A key cannot be asked for that.", "", "",
+	tell(usage, "", "", "",
 		ctap2.ErrInvalidRequest, webauthn.ErrEncoding, webauthn.ErrType, webauthn.ErrSyntax),
-	tell(usage, "This site may not use that RP ID.",
-		"A site may use its own name, or that of a domain that it is in.",
-		"Give the site as the browser's address bar shows it.",
+	tell(usage, "This site may not do that.",
+		"A site needs a domain's name and https, or localhost. Its RP ID is its own name, or that of a domain that it is in.",
+		"",
 		webauthn.ErrSecurity),
 	tell(notValid, "The key found its data damaged.",
 		"", "Try again.",
@@ -521,7 +523,7 @@ func look(err error) (e explanation, known bool) {
 			}
 			if e = row.explanation; e.What == "" {
 				_, text, _ := strings.Cut(err.Error(), one.Error()+": ")
-				e.What = sentence(text)
+				e.What = sentence(cmp.Or(text, one.Error()))
 			}
 			return e, true
 		}

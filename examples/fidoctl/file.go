@@ -46,7 +46,7 @@ type outFile struct {
 }
 
 // outFlags are the flags that name such files.
-var outFlags = []string{"out", "output", "random-pins", "record", "report"}
+var outFlags = []string{"out", "output", "public-key", "random-pins", "record", "report"}
 
 // checkOutFiles refuses to write over the software key, or over what lies beside
 // it: the lock, and the file that becomes the key's when it is compacted. It is

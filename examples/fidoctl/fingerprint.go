@@ -131,11 +131,18 @@ func (p *program) progress() {
 
 // fingerprintToken verifies the user for commands on fingerprints.
 func (s *session) fingerprintToken(ctx context.Context) (*ctap2.Token, error) {
-	return s.Token(ctx, &ctap2.TokenRequest{Permissions: ctap2.PermissionBioEnrollment})
+	return s.Token(ctx, &ctap2.TokenRequest{Permissions: ctap2.PermissionBioEnrollment, Method: s.method()})
 }
 
 func listFingerprints(ctx context.Context, key *session, _ []string) (result, error) {
-	known, err := key.EnumerateEnrollments(ctx, nil)
+	token, err := key.given(ctx, ctap2.PermissionBioEnrollment, "")
+	if err != nil {
+		return nil, err
+	}
+	if token != nil {
+		defer token.Wipe()
+	}
+	known, err := key.EnumerateEnrollments(ctx, token)
 	if err != nil {
 		return nil, err
 	}

@@ -80,13 +80,33 @@ func TestFingerprintScript(t *testing.T) {
 	if len(all.Fingerprints) != 1 || all.Fingerprints[0].Name != "thumb" {
 		t.Errorf("%+v", all)
 	}
-	// Progress is told line by line where there is no terminal.
+	// Progress is told line by line where there is no terminal. The PIN that is given
+	// goes before the finger that would do as well.
 	r := pipe(t, key, testPIN+"\n", "--pin-stdin", "fingerprint", "add")
-	if r.code != 0 || strings.Count(r.err, "\n[") != 4-1+1 || !strings.Contains(r.err, "4 of 4  good\n") {
+	if r.code != 0 || strings.Count(r.err, "\n[") != 4-1 || !strings.Contains(r.err, "4 of 4  good\n") {
 		t.Errorf("%+v", r)
 	}
 	scriptFails(t, key, noTouch, "--virtual-person", "absent", "--timeout", "2s", "fingerprint", "add")
 	scriptFails(t, newKey(t, ""), notSetUp, "fingerprint", "add")
 	scriptFails(t, key+".old", unsupported, "--virtual-profile", "ctap2.0", "fingerprint", "list")
 	scriptFails(t, key, usage, "fingerprint", "add", "--pin-fd", "8", strings.Repeat("long ", 100))
+}
+
+// A PIN that is given goes before fingers: nobody may be there to have one read.
+func TestPINBeforeFinger(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, testPIN)
+	script(t, key, new(registerResult), "register", "example.com", "ada")
+	script(t, key, new(fingerprintResult), "fingerprint", "add")
+	for _, args := range [][]string{
+		{"credentials", "list"}, {"blob", "list"}, {"fingerprint", "list"}, {"config", "always-uv", "on"}, {"config", "min-pin-length", "6", "--yes"},
+	} {
+		r := pipe(t, key, testPIN+"\n", append([]string{"--virtual-person", "absent", "--timeout", "20s", "--pin-stdin"}, args...)...)
+		if r.code != 0 || strings.Contains(r.err, "sensor") {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+	if r := pipe(t, key, testPIN+"\n", "--pin-stdin", "secret", "example.com", "--label", "disk"); r.code != 0 || strings.Contains(r.err, "sensor") {
+		t.Errorf("%+v", r)
+	}
 }

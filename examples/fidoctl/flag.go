@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -49,10 +50,30 @@ func (s single) Set(name string) error {
 	switch {
 	case name == "":
 		return badValue(fmt.Sprintf("--%s needs a name: an empty one would be any key", s.flag))
-	case *s.value != "":
+	case *s.value != "" && *s.value != name: // completion reads them twice
 		return badValue(fmt.Sprintf("--%s is given twice, and a command works with one key", s.flag))
 	}
 	*s.value = name
+	return nil
+}
+
+// A limit is the value of a flag that says how long something may take. Package
+// flag's own takes a negative one, and has no word for a number without a unit.
+type limit struct {
+	value *time.Duration
+	flag  string
+}
+
+func (l limit) String() string { return l.value.String() }
+func (limit) Type() string     { return "duration" }
+
+// Set implements the interface of flags' values.
+func (l limit) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return badValue(fmt.Sprintf("--%s needs a time with its unit, such as 5s, not %q", l.flag, text))
+	}
+	*l.value = d
 	return nil
 }
 

@@ -62,7 +62,13 @@ func TestUsageTexts(t *testing.T) {
 		{"--virtual is given twice, and a command works with one key.", []string{"--virtual", "a", "--virtual", "b", "list"}},
 		{"--device is given twice, and a command works with one key.", []string{"--device", "a", "list", "--device", "b"}},
 		{"--virtual needs a name", []string{"--virtual", "", "list"}},
-		{"Invalid argument \"soon\" for \"--timeout\".", []string{"--timeout", "soon", "list"}},
+		{"--timeout needs a time with its unit, such as 5s, not \"soon\".", []string{"--timeout", "soon", "list"}},
+		{"--timeout needs a time with its unit, such as 5s, not \"5\".", []string{"--timeout", "5", "list"}},
+		{"--timeout needs a time with its unit, such as 5s, not \"-5s\".", []string{"--timeout=-5s", "list"}},
+		{"Invalid argument \"soon\" for \"--max-wait\".", []string{"conformance", "--max-wait", "soon"}},
+		{"Unknown command \"lst\" for \"fidoctl credentials\", perhaps list.", []string{"credentials", "lst"}},
+		{"Unknown command \"credntials\" for \"fidoctl\", perhaps credentials.", []string{"credntials"}},
+		{"--algorithm \"foo\" is none of [ES256 EdDSA", []string{"--virtual", newKey(t, ""), "register", "example.com", "ada", "--algorithm", "foo"}},
 		{"Unknown flag: --frobnicate.", []string{"--frobnicate"}},
 		{"No terminal to confirm on; use --yes.", []string{"--virtual", newKey(t, ""), "reset"}},
 	} {
@@ -72,6 +78,15 @@ func TestUsageTexts(t *testing.T) {
 	}
 	// A PIN that somebody gives as an argument is not repeated.
 	if r := pipe(t, "", "", "pin", "check", testPIN); strings.Contains(r.err, testPIN) {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Completion reads the flags twice.
+func TestCompletionWithKey(t *testing.T) {
+	t.Parallel()
+	r := pipe(t, "", "", "__complete", "--virtual", newKey(t, ""), "credentials", "")
+	if r.code != 0 || !strings.Contains(r.out, "rename\t") {
 		t.Errorf("%+v", r)
 	}
 }

@@ -145,7 +145,7 @@ func (r infoResult) text(w *printer) {
 	}
 	row("model (AAGUID)", "%s", r.AAGUID)
 	if r.FirmwareVersion > 0 {
-		row("firmware", "%d", r.FirmwareVersion)
+		row("firmware", "%d (%#x)", r.FirmwareVersion, r.FirmwareVersion)
 	}
 	words("speaks", r.Versions)
 	words("transports", r.Transports)

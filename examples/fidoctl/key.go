@@ -119,6 +119,24 @@ func (s *session) openPort(ctx context.Context) error {
 	return s.attach(ctx, device)
 }
 
+// method is how to verify the user where the command can say it: a PIN that was
+// given goes before fingers, which nobody may be there to have read.
+func (s *session) method() ctap2.Method {
+	if s.p.hasPINs() && s.Info().Options[ctap2.OptionClientPIN] {
+		return ctap2.PINMethod
+	}
+	return ctap2.AnyMethod
+}
+
+// given obtains a token with a PIN that was given. Without one it is nil: commands
+// then verify the user as they need it.
+func (s *session) given(ctx context.Context, permissions ctap2.Permission, rpID string) (*ctap2.Token, error) {
+	if s.method() != ctap2.PINMethod {
+		return nil, nil
+	}
+	return s.Token(ctx, &ctap2.TokenRequest{Permissions: permissions, RPID: rpID, Method: ctap2.PINMethod})
+}
+
 // close closes what is open: after a replug that failed, not the key itself.
 func (s *session) close() (err error) {
 	if s.Authenticator != nil {

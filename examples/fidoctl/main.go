@@ -28,6 +28,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -77,6 +78,7 @@ type program struct {
 	optional  string                                // what to say when a PIN is asked for that may be left empty
 	handsOut  bool                                  // entra provision: keys get their first PIN
 	given     pin.Secret                            // that PIN, or one to be used twice
+	entered   pin.Secret                            // the last one, which may be wrong
 	keepsPIN  bool                                  // the PIN that is entered is to be used twice
 	touches   sync.Mutex                            // guards the next two
 	touching  bool                                  // the person was told to touch the key
@@ -136,7 +138,7 @@ credentials, settings. Without a key, --virtual FILE uses a software key.`,
 			}
 			return nil
 		},
-		Args: cobra.NoArgs,
+		Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if info, ok := debug.ReadBuildInfo(); ok && version {
 				p.show(versionOf(info))
@@ -161,8 +163,8 @@ credentials, settings. Without a key, --virtual FILE uses a software key.`,
 	flags.BoolVarP(&p.yes, "yes", "y", p.yes, "do not ask for confirmation")
 	flags.IntVar(&p.pinFD, "pin-fd", p.pinFD, "read PINs from this file `descriptor`, one per line")
 	flags.BoolVar(&p.pinStdin, "pin-stdin", p.pinStdin, "read PINs from standard input, one per line")
-	flags.DurationVar(&p.timeout, "timeout", p.timeout, "give up after this `time`, such as 30s")
-	flags.Lookup("pin-fd").DefValue = "0" // not shown
+	flags.Var(limit{&p.timeout, "timeout"}, "timeout", "give up after this `time`, such as 30s; 0: never")
+	flags.Lookup("pin-fd").DefValue, flags.Lookup("timeout").DefValue = "0", "0" // not shown
 	complete(root, "device", p.deviceNames)
 	complete(root, "virtual-profile", always(profileNames()))
 	complete(root, "virtual-person", always(personNames()))
@@ -220,10 +222,21 @@ func always(words []string) func(context.Context) []string {
 
 // group returns a command that only has others.
 func group(use, short, example string, commands ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Example: example, Args: cobra.NoArgs,
-		RunE: needsSubcommand}
+	c := &cobra.Command{Use: use, Short: short, Example: example, Args: subcommand, RunE: needsSubcommand}
 	c.AddCommand(commands...)
 	return c
+}
+
+// subcommand refuses what is none, and says which one may be meant.
+func subcommand(cmd *cobra.Command, given []string) error {
+	if len(given) == 0 {
+		return nil
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(given[0]); len(near) > 0 {
+		return fmt.Errorf("unknown command %q for %q, perhaps %s", given[0], cmd.CommandPath(), strings.Join(near, " or "))
+	}
+	return cobra.NoArgs(cmd, given)
 }
 
 func needsSubcommand(cmd *cobra.Command, _ []string) error {
@@ -241,6 +254,12 @@ func (p *program) withKey(do func(ctx context.Context, key *session, args []stri
 		}
 		r, err := do(ctx, key, args)
 		p.given.Wipe()
+		p.entered.Wipe()
+		if errors.Is(err, ctap2.ErrNoPIN) { // none would do if it is blocked
+			if left, failed := key.PINRetries(ctx); failed == nil && left.Retries == 0 {
+				err = ctap2.ErrPINBlocked
+			}
+		}
 		if r != nil {
 			p.show(r)
 		}

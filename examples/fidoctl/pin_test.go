@@ -39,6 +39,9 @@ func TestPINPerson(t *testing.T) {
 	s.types("999999\n")
 	s.sees("wrong")
 	s.sees("PIN (7 tries left): ")
+	s.types("999999\n")
+	s.sees("The same PIN again: it was not sent.")
+	s.sees("PIN (7 tries left): ")
 	s.types(testPIN + "\n")
 	s.sees("The PIN is right.")
 	s.ends(0)
@@ -117,7 +120,7 @@ func TestPINScript(t *testing.T) {
 	}
 	// The two PINs are two lines, of a file of their own.
 	cmd := command(t, "--virtual", key, "--pin-fd", "3", "pin", "change")
-	cmd.ExtraFiles = append(cmd.ExtraFiles, open(t, testPIN+"\n314159\n"))
+	cmd.ExtraFiles = append(cmd.ExtraFiles, open(t, "\ufeff"+testPIN+"\r\n314159\r\n")) // as Notepad writes it
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
@@ -185,6 +188,11 @@ func TestPINNotAskedFor(t *testing.T) {
 		s.sees("fidoctl reset")
 		if all := s.ends(locked.exit); strings.Contains(all, "PIN (") {
 			t.Errorf("%v:\n%s", args, all)
+		}
+	}
+	for _, args := range commands { // nobody is told to give one either
+		if r := pipe(t, key, "", append(args, "--yes")...); r.code != locked.exit || !strings.HasPrefix(r.err, "The PIN is blocked.") {
+			t.Errorf("%v: %+v", args, r)
 		}
 	}
 	s := person(t, key, "conformance", "--cases", "^"+caseWithPIN(t)+"$")

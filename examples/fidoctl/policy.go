@@ -58,7 +58,8 @@ func (p *program) policyCommand() *cobra.Command {
 		Short: "Check the key's model and who vouches for it",
 		Long: `Policy has the key attest what it is, and says whether that meets the rules of the
 flags. The key has to be touched, and stores nothing. The exit status is 12 if the
-key does not pass. A software key (--virtual) is its own manufacturer's, who is
+key does not pass. Without --required, a key that lies about its model gets past
+--allow and --block. A software key (--virtual) is its own manufacturer's, who is
 trusted unless --roots says whom to trust.`,
 		Example: `  fidoctl policy
   fidoctl policy --allow a46047dc-c37c-4f85-b5fa-4745fd9c5b4b
@@ -104,6 +105,9 @@ trusted unless --roots says whom to trust.`,
 			} else if key.virtual != nil && key.virtual.AttestationRoot() != nil {
 				policy.Roots = x509.NewCertPool() // its own maker
 				policy.Roots.AddCert(key.virtual.AttestationRoot())
+			}
+			if !required && len(allow)+len(block) > 0 {
+				p.err.printf("Without --required, a key that lies about its model gets past the lists.\n")
 			}
 			return checkPolicy(ctx, key, &policy, enterprise)
 		}),

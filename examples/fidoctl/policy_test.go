@@ -65,6 +65,12 @@ func TestPolicyScript(t *testing.T) {
 			t.Errorf("%v: %+v", args, out)
 		}
 	}
+	if out := pipe(t, key, "", "policy", "--block", virtualModel); !strings.Contains(out.err, "Without --required, a key that lies") {
+		t.Errorf("%+v", out)
+	}
+	if out := pipe(t, key, "", "policy", "--required", "--allow", virtualModel); strings.Contains(out.err, "lies") {
+		t.Errorf("%+v", out)
+	}
 	// Which key it is, it tells where it may, and it is not touched in vain.
 	if e := scriptFails(t, key, notSetUp, "--virtual-person", "absent", "policy", "--enterprise"); !strings.Contains(e.Next, "config enterprise-attestation") {
 		t.Errorf("%+v", e)

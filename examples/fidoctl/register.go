@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -8,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,7 +24,7 @@ import (
 // registerResult is a registration, in a form to read and in the one that the
 // site gets.
 type registerResult struct {
-	Site         string          `json:"site"`
+	Site         string          `json:"site" doc:"the relying party's ID"`
 	User         string          `json:"user"`
 	ID           hexBytes        `json:"id" doc:"the credential's"`
 	Algorithm    string          `json:"algorithm"`
@@ -54,7 +57,8 @@ func yesNo(b bool) string {
 
 // registration is what the flags of the command say.
 type registration struct {
-	site, user, displayName, userID      string
+	origin, rpID                         string // rpID unless the options say another one
+	user, displayName, userID            string
 	residentKey, verify, protect, attest string
 	algorithms                           []string
 	secret, blob                         bool
@@ -67,15 +71,18 @@ func (p *program) registerCommand() *cobra.Command {
 		Use:   "register SITE [USER]",
 		Short: "Register the key with a site",
 		Long: `Register makes a credential for an account at a site, as a browser does when the
-site asks for it. SITE is its domain, or its origin such as http://localhost:8080.
+site asks for it. SITE is its domain, or its address such as http://localhost:8080.
 With --options, a site's own options are used (PublicKeyCredentialCreationOptions
-in JSON), which name the user; --out gets the response for the site.`,
+in JSON), which name the user; --out gets the response for the site. It asks before
+the key replaces a credential of the same account, as far as the key tells of it.`,
 		Example: `  fidoctl register example.com ada@example.com --display-name 'Ada Lovelace'
   fidoctl register example.com ada --out ada.json && fidoctl verify example.com ada.json
   fidoctl register example.com --options options.json --out response.json`,
 		Args: arguments,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			r.site = args[0]
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if r.origin, r.rpID, err = siteOf(args[0]); err != nil {
+				return err
+			}
 			switch {
 			case len(args) == 2:
 				r.user = args[1]
@@ -115,7 +122,7 @@ func (r *registration) creationOptions(p *program) (*webauthn.CreationOptions, e
 		return webauthn.ParseCreationOptions(data)
 	}
 	o := &webauthn.CreationOptions{
-		RP:                     webauthn.RelyingParty{Name: r.site},
+		RP:                     webauthn.RelyingParty{ID: r.rpID, Name: r.rpID},
 		User:                   webauthn.User{ID: random(16), Name: r.user, DisplayName: r.displayName},
 		Challenge:              random(32),
 		AuthenticatorSelection: webauthn.AuthenticatorSelection{ResidentKey: r.residentKey, UserVerification: r.verify},
@@ -131,12 +138,13 @@ func (r *registration) creationOptions(p *program) (*webauthn.CreationOptions, e
 	for _, name := range r.algorithms {
 		algorithm, ok := algorithmNamed(name)
 		if !ok {
-			return nil, usagef("--algorithm %q is not supported", name)
+			return nil, usagef("--algorithm %q is none of %v", name, cose.Algorithms())
 		}
 		o.PubKeyCredParams = append(o.PubKeyCredParams, webauthn.CredentialParameters{Type: "public-key", Algorithm: algorithm})
 	}
 	if r.protect != "" {
 		o.Extensions.CredentialProtectionPolicy = protections[r.protect].String()
+		o.Extensions.EnforceCredentialProtectionPolicy = true
 	}
 	if r.secret {
 		o.Extensions.HMACCreateSecret = true
@@ -158,10 +166,20 @@ func (p *program) register(ctx context.Context, key *session, r *registration) (
 		return nil, err
 	}
 	defer file.drop()
-	if err := p.warnOfNamesake(ctx, key, r); err != nil {
+	r.rpID = cmp.Or(options.RP.ID, r.rpID)
+	if enabled, known := key.Info().Options[ctap2.OptionEnterpriseAttestation]; r.options == "" && r.attest == webauthn.AttestationEnterprise && !enabled {
+		if known {
+			return nil, errEnterprise
+		}
+		p.err.printf("This key has no enterprise attestation: it gives another one.\n")
+	}
+	if err := p.lookBefore(ctx, key, r, options); err != nil {
 		return nil, err
 	}
-	client := p.client(key, r.site)
+	if len(options.User.Name) > certainName || len(options.User.DisplayName) > certainName {
+		p.err.printf("A name has more than %d bytes: the key may keep only its beginning.\n", certainName)
+	}
+	client := p.client(key, r.origin)
 	client.EnterpriseAttestation = 2 // platform-managed: this is the platform, and the person has said so
 	response, err := client.Create(ctx, options)
 	if err != nil {
@@ -173,7 +191,7 @@ func (p *program) register(ctx context.Context, key *session, r *registration) (
 		return nil, err
 	}
 	unwritten := file.fill(forSite) // the credential is there all the same
-	out := registerResult{Site: r.site, User: options.User.Name, ID: hexBytes(response.ID), Registration: forSite}
+	out := registerResult{Site: r.rpID, User: options.User.Name, ID: hexBytes(response.ID), Registration: forSite}
 	statement, credential, err := vouched(response.AttestationObject, response.ClientDataJSON)
 	if p.playing != nil && credential != nil { // it was signed for the challenge of then
 		statement, err = credential.Format, nil
@@ -191,26 +209,64 @@ func (p *program) register(ctx context.Context, key *session, r *registration) (
 	return out, unwritten
 }
 
-// warnOfNamesake says that the key has an account of this name at the site already,
-// which a random user ID does not replace. It looks only where that takes nothing
-// more of the person than the PIN, which registering takes as well, and where no
-// recording tells of it.
-func (p *program) warnOfNamesake(ctx context.Context, key *session, r *registration) error {
-	o := key.Info().Options
-	if r.options != "" || r.userID != "" || r.verify == webauthn.Discouraged || p.recording || !o[ctap2.OptionCredentialManagement] ||
-		!o[ctap2.OptionClientPIN] || o[ctap2.OptionUserVerification] || o[ctap2.OptionNoMcGaPermissionsWithClientPIN] {
+// certainName is how many bytes of a name every key keeps (WebAuthn §6.4.1).
+const certainName = 64
+
+// lookBefore asks before the key replaces a credential, of which it keeps one for
+// each user ID of a site (§6.1.2), and says that it has an account of this name,
+// which a random user ID does not replace. No recording tells of either.
+func (p *program) lookBefore(ctx context.Context, key *session, r *registration, options *webauthn.CreationOptions) error {
+	if p.recording {
 		return nil
 	}
-	accounts, err := p.accounts(ctx, key, rpIDOf(r.site))
+	chosen := r.options != "" || r.userID != ""
+	selection := options.AuthenticatorSelection
+	keeps := selection.ResidentKey == webauthn.Required || selection.ResidentKey == webauthn.Preferred || selection.ResidentKey == "" && selection.RequireResidentKey
+	accounts, err := p.accountsBefore(ctx, key, r, chosen && keeps)
 	if err != nil {
 		return err
 	}
 	for _, a := range accounts {
-		if a.user.Name == r.user {
-			p.err.printf("The key has an account %s at %s already (%s): it keeps both.\n", r.user, r.site, a.id.short())
+		excluded := slices.ContainsFunc(options.ExcludeCredentials, func(d webauthn.CredentialDescriptor) bool { return bytes.Equal(d.ID, a.id) })
+		switch {
+		case keeps && !excluded && bytes.Equal(a.user.ID, options.User.ID):
+			p.err.printf("The key has this account at %s already, as %s (%s). Registering it again replaces that credential for good.\n", r.rpID, a.name(), a.id.short())
+			if err := p.confirm(ctx, "Replace it?"); err != nil {
+				return err
+			}
+		case !chosen && a.user.Name == r.user:
+			p.err.printf("The key has an account %s at %s already (%s): it keeps both.\n", r.user, r.rpID, a.id.short())
 		}
 	}
 	return nil
+}
+
+// accountsBefore lists the accounts that the key has at a site. Where one may be
+// replaced, that may take another finger. Otherwise it takes nothing more of the
+// person than the PIN, which registering takes as well.
+func (p *program) accountsBefore(ctx context.Context, key *session, r *registration, replaces bool) ([]account, error) {
+	on := key.Info().Options
+	lists := on[ctap2.OptionCredentialManagement] && (on[ctap2.OptionClientPIN] || on[ctap2.OptionUserVerification])
+	asksPIN := on[ctap2.OptionClientPIN] && !on[ctap2.OptionUserVerification] && !on[ctap2.OptionNoMcGaPermissionsWithClientPIN] &&
+		r.verify != webauthn.Discouraged
+	switch {
+	case lists && (replaces || asksPIN && r.options == ""):
+		return p.accounts(ctx, key, r.rpID)
+	case lists || !replaces || !on[ctap2.OptionResidentKey]:
+		return nil, nil
+	}
+	// Without a touch, a key tells of what it has not been told to protect.
+	assertions, err := key.GetAssertion(ctx, &ctap2.GetAssertionRequest{
+		RPID: r.rpID, ClientDataHash: random(32), UserVerification: ctap2.Discouraged, Silent: true,
+	})
+	if err != nil {
+		return nil, context.Cause(ctx) // it has none, or does not say
+	}
+	var accounts []account
+	for _, a := range assertions {
+		accounts = append(accounts, account{a.Credential.ID, a.User})
+	}
+	return accounts, nil
 }
 
 // vouched checks the signature of a registration, and says who vouches for it.
@@ -232,11 +288,7 @@ func vouched(object, clientDataJSON []byte) (string, *ctap2.Credential, error) {
 }
 
 // client is the WebAuthn client for a site.
-func (p *program) client(key *session, site string) *webauthn.Client {
-	origin := site
-	if !strings.Contains(site, "://") {
-		origin = "https://" + site
-	}
+func (p *program) client(key *session, origin string) *webauthn.Client {
 	return &webauthn.Client{Origin: origin, Authenticators: []*ctap2.Authenticator{key.Authenticator}}
 }
 

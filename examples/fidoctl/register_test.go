@@ -126,7 +126,11 @@ func TestRegisterAndSignInScript(t *testing.T) {
 	if v.Attestation != "basic" || v.Signin == nil || !v.Signin.UserVerified || v.Signin.Origin != "https://example.com" {
 		t.Errorf("%+v", v)
 	}
-	script(t, "", &v, "verify", "example.com", registered)
+	public := filepath.Join(files, "public.pem")
+	script(t, "", &v, "verify", "example.com", registered, "--public-key", public)
+	if data, err := os.ReadFile(public); err != nil || string(data) != v.PublicKey || !strings.HasPrefix(v.PublicKey, "-----BEGIN PUBLIC KEY-----\n") {
+		t.Errorf("%q, %v", data, err)
+	}
 
 	// What a site refuses.
 	scriptFails(t, "", notValid, "verify", "example.org", registered, signed)
@@ -147,7 +151,7 @@ func TestRegisterAndSignInScript(t *testing.T) {
 	}
 
 	// Several accounts, and nobody to ask.
-	if e := scriptFails(t, key, usage, "signin", "example.com", "--uv", "required"); !strings.Contains(e.What, "bob, ada") {
+	if e := scriptFails(t, key, usage, "signin", "example.com", "--uv", "required"); !strings.Contains(e.What, "everal accounts: bob, ada; choose one with --user.") {
 		t.Errorf("%+v", e)
 	}
 	script(t, key, &s, "signin", "example.com", "--user", "ada")
@@ -240,7 +244,7 @@ func TestNamesakes(t *testing.T) {
 
 	// For a script the ID is the name.
 	e := scriptFails(t, key, usage, "signin", "example.com", "--user", "ada")
-	if e.What != `Several accounts "ada" at example.com.` || !strings.Contains(e.Next, "fidoctl credentials list") {
+	if !strings.HasPrefix(e.What, `Several accounts "ada" at example.com: `) || !strings.Contains(e.What, one.ID.short()) || !strings.Contains(e.Next, "fidoctl credentials list") {
 		t.Errorf("%+v", e)
 	}
 	var signed signinResult
@@ -299,4 +303,120 @@ func TestVerifyAnotherCredential(t *testing.T) {
 	}
 	var v verifyResult
 	script(t, "", &v, "verify", "example.com", ada, signed)
+}
+
+// SITE means one RP ID, and one origin, whatever the command.
+func TestSiteOf(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string][2]string{
+		"example.com":                       {"https://example.com", "example.com"},
+		"Case.example":                      {"https://case.example", "case.example"},
+		"https://Case.example/login?x=1#in": {"https://case.example", "case.example"},
+		"http://localhost:8080":             {"http://localhost:8080", "localhost"},
+		"localhost:8080":                    {"https://localhost:8080", "localhost"},
+		"bücher.example":                    {"https://xn--bcher-kva.example", "xn--bcher-kva.example"},
+		"a_b.example":                       {"https://a_b.example", "a_b.example"},
+		"ssh:":                              {"", "ssh:"}, "ssh:/": {"", "ssh:/"}, "https:": {"", "https:"}, "pam://host": {"", "pam://host"},
+		"": {"", ""}, "ada@example.com": {"", "ada@example.com"}, "ssh:host": {"", "ssh:host"},
+	} {
+		origin, _, err := siteOf(text)
+		if origin != want[0] || (err != nil) != (origin == "") || rpIDOf(text) != want[1] {
+			t.Errorf("%q: %q, %q, %v", text, origin, rpIDOf(text), err)
+		}
+	}
+	key := newKey(t, testPIN)
+	for _, args := range [][]string{{"register", "ssh:", "ada"}, {"register", "pam://host", "ada"}, {"signin", "https:"}, {"register", "", "ada"}} {
+		if e := scriptFails(t, key, usage, args...); !strings.Contains(e.What, "is no site") || !strings.Contains(e.What, "fidoctl secret") {
+			t.Errorf("%v: %+v", args, e)
+		}
+	}
+	for _, s := range []string{"1.2.3.4", "http://example.com"} {
+		if e := scriptFails(t, key, usage, "register", s, "ada"); e.What != "This site may not do that." {
+			t.Errorf("%s: %+v", s, e)
+		}
+	}
+	var r registerResult
+	var v verifyResult
+	file := filepath.Join(t.TempDir(), "ada")
+	script(t, key, &r, "register", "Case.example", "ada", "--out", file)
+	if r.Site != "case.example" {
+		t.Errorf("%+v", r)
+	}
+	script(t, "", &v, "verify", "Case.example", file)
+	script(t, key, new(signinResult), "signin", "CASE.example/login")
+	script(t, key, new(secretResult), "secret", "Case.Example", "--label", "disk")
+	script(t, key, new(credentialResult), "credentials", "show", "Case.example")
+	var all credentialsResult
+	if script(t, key, &all, "credentials", "list", "Case.example"); len(all.Credentials) != 1 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// A credential is not replaced unasked, on keys that list what they have and on
+// those that tell of it without a touch.
+func TestReplaced(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ profile, pin string }{{"ctap2.3", testPIN}, {"ctap2.3", ""}, {"ctap2.0", ""}} {
+		key := newKey(t, c.pin)
+		if c.profile != "ctap2.3" {
+			key += ".old"
+		}
+		register := func(args ...string) run {
+			t.Helper()
+			return pipe(t, key, testPIN+"\n", append([]string{"--virtual-profile", c.profile, "--pin-stdin", "register"}, args...)...)
+		}
+		again := []string{"example.com", "ada", "--user-id", "0102"}
+		if r := register(again...); r.code != 0 || strings.Contains(r.err, "already") {
+			t.Errorf("%v: %+v", c, r)
+		}
+		if r := register(again...); r.code != usage.exit || !strings.Contains(r.err, "replaces that credential for good") || strings.Contains(r.err, "Touch") {
+			t.Errorf("%v: %+v", c, r)
+		}
+		options := open(t, `{"rp": {"id": "example.com", "name": "Example"}, "user": {"id": "AQI", "name": "ada", "displayName": "Ada"},
+			"challenge": "c2FsdA", "pubKeyCredParams": [{"type": "public-key", "alg": -7}], "authenticatorSelection": {"requireResidentKey": true}}`).Name()
+		if r := register("login.example.com", "--options", options); r.code != usage.exit {
+			t.Errorf("%v: %+v", c, r)
+		}
+		// What replaces nothing asks nothing.
+		for _, args := range [][]string{{"example.com", "ada"}, append(again, "--resident-key", "discouraged"), {"example.org", "ada", "--user-id", "0102"}} {
+			if r := register(args...); r.code != 0 {
+				t.Errorf("%v: %+v", c, r)
+			}
+		}
+		if r := register(append(again, "--yes")...); r.code != 0 || !strings.Contains(r.err, "replaces that credential for good") {
+			t.Errorf("%v: %+v", c, r)
+		}
+	}
+	key := newKey(t, testPIN)
+	script(t, key, new(registerResult), "register", "example.com", "ada", "--user-id", "01")
+	s := person(t, key, "register", "example.com", "ada", "--user-id", "01")
+	s.sees("PIN (8 tries left): ")
+	s.types(testPIN + "\n")
+	s.sees("The key has this account at example.com already, as ada (")
+	s.sees("Replace it? [y/N] ")
+	s.types("\n")
+	s.sees("Nothing was changed.")
+	s.ends(interrupted.exit)
+}
+
+// What was asked for and cannot be had is not left out in silence.
+func TestRegisterWithout(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, "")
+	if e := scriptFails(t, key+".old", unsupported, "--virtual-profile", "ctap2.0", "register", "a.example", "ada", "--protect", "required"); !strings.Contains(e.What, "credential protection") {
+		t.Errorf("%+v", e)
+	}
+	if e := scriptFails(t, key+".u2f", unsupported, "--virtual-profile", "u2f", "register", "a.example", "ada", "--resident-key", "required"); !strings.Contains(e.What, "discoverable") {
+		t.Errorf("%+v", e)
+	}
+	scriptFails(t, key, notSetUp, "register", "a.example", "ada", "--attestation", "enterprise")
+	if r := pipe(t, key+".old", "", "--virtual-profile", "ctap2.0", "register", "a.example", "ada", "--attestation", "enterprise"); r.code != 0 || !strings.Contains(r.err, "no enterprise attestation") {
+		t.Errorf("%+v", r)
+	}
+	if r := pipe(t, key, "", "register", "a.example", strings.Repeat("long ", 13)); r.code != 0 || !strings.Contains(r.err, "more than 64 bytes") {
+		t.Errorf("%+v", r)
+	}
+	if e := scriptFails(t, key, usage, "register", "a.example", "ada", "--user-id", strings.Repeat("00", 65)); !strings.Contains(e.What, "65 bytes, not 1 to 64") {
+		t.Errorf("%+v", e)
+	}
 }

@@ -39,8 +39,9 @@ func (p *program) secretCommand() *cobra.Command {
 		Short: "Derive a secret from a credential, for scripts",
 		Long: `Secret has a credential derive a secret of 32 bytes from a salt (hmac-secret): the
 same one each time, which nobody can derive without the key. Encrypt a disk or a
-backup with it. The credential must have been registered for that, which "register"
-does unless told --secret=false. SITE is its domain, or its origin.
+backup with it. On many keys the credential must have been registered for that, which
+"register" does unless told --secret=false. SITE is its domain, its address, or
+another RP ID, such as ssh:.
 
 A key holds two secrets for each credential: one for use with user verification,
 and one for use without. This command uses the first, unless --uv discouraged asks
@@ -105,6 +106,15 @@ func (p *program) secret(ctx context.Context, key *session, request *ctap2.GetAs
 		if a != nil {
 			request.AllowList = []ctap2.CredentialDescriptor{{ID: a.id}}
 			user = ""
+		}
+	}
+	if on := key.Info().Options; request.UserVerification == ctap2.Required && !on[ctap2.OptionNoMcGaPermissionsWithClientPIN] {
+		var err error
+		if request.Token, err = key.given(ctx, ctap2.PermissionGetAssertion, request.RPID); err != nil {
+			return nil, err
+		}
+		if request.Token != nil {
+			defer request.Token.Wipe()
 		}
 	}
 	assertions, err := key.GetAssertion(ctx, request)

@@ -15,7 +15,7 @@ import (
 // signinResult is a sign-in, in a form to read and in the one that the site
 // gets.
 type signinResult struct {
-	Site           string          `json:"site"`
+	Site           string          `json:"site" doc:"the relying party's ID"`
 	ID             hexBytes        `json:"id" doc:"the credential's"`
 	User           string          `json:"user,omitempty" doc:"the account's name, if it was chosen among several or given with --user"`
 	UserID         hexBytes        `json:"userId,omitempty" doc:"the account's ID, if the key says so"`
@@ -82,7 +82,12 @@ response for the site.`,
 }
 
 func (p *program) signin(ctx context.Context, key *session, site, user string, options *webauthn.RequestOptions, out *outFile) (result, error) {
-	r, rpID := signinResult{Site: site}, cmp.Or(options.RPID, rpIDOf(site))
+	origin, rpID, err := siteOf(site)
+	if err != nil {
+		return nil, err
+	}
+	rpID = cmp.Or(options.RPID, rpID)
+	r := signinResult{Site: rpID}
 	if user != "" {
 		var listed [][]byte
 		for _, c := range options.AllowCredentials {
@@ -97,7 +102,7 @@ func (p *program) signin(ctx context.Context, key *session, site, user string, o
 			options.AllowCredentials = []webauthn.CredentialDescriptor{{Type: "public-key", ID: webauthn.Base64URL(a.id)}}
 		}
 	}
-	client := p.client(key, site)
+	client := p.client(key, origin)
 	client.ChooseAccount = func(ctx context.Context, known []webauthn.Account) (int, error) {
 		accounts := make([]account, len(known))
 		for i, a := range known {

@@ -208,8 +208,15 @@ func (p *program) confirmByName(ctx context.Context, name string) error {
 // the run does what it can.
 func (s *suite) learnPIN(ctx context.Context) error {
 	p := s.p
-	if !s.info.Options[ctap2.OptionClientPIN] || !p.hasPINs() && !p.interactive() ||
-		!slices.ContainsFunc(s.chosen, func(c conformance.Case) bool { return c.Needs.PIN && !c.Needs.Destructive }) {
+	set, has := s.info.Options[ctap2.OptionClientPIN]
+	switch {
+	case !has || !slices.ContainsFunc(s.chosen, func(c conformance.Case) bool { return c.Needs.PIN && !c.Needs.Destructive }):
+		return nil
+	case !set:
+		p.err.printf("No PIN is set: the cases that need one are left out.\n")
+		return nil
+	case !p.hasPINs() && !p.interactive():
+		p.err.printf("The cases that need the PIN are left out: to run them, give it with --pin-fd.\n")
 		return nil
 	}
 	p.keepsPIN, p.optional = true, "Some cases need the PIN. To go on without it, leave it empty."

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -152,6 +153,8 @@ func (p *program) touch(r ctap2.TouchRequest) {
 		}
 		p.choosing = true
 		text = "Several keys are attached: touch the one to use"
+	case r.For == ctap2.TouchVerification && r.Previous != nil:
+		text = "The finger was not recognised: put it on the key's sensor again"
 	case r.For == ctap2.TouchVerification:
 		text = "Put your finger on the key's sensor"
 	case r.For == ctap2.TouchEnrollment:
@@ -219,7 +222,19 @@ func (p *program) currentPIN(ctx context.Context, what string, previous *ctap2.P
 		p.err.printf("%s\n", p.optional)
 		p.optional = ""
 	}
-	return p.askPINOf(ctx, fmt.Sprintf("%s (%s left): ", what, count(left.Retries, "try", "tries")), shortestPIN, longestPIN)
+	for {
+		entered, err := p.askPINOf(ctx, fmt.Sprintf("%s (%s left): ", what, count(left.Retries, "try", "tries")), shortestPIN, longestPIN)
+		if err != nil {
+			return pin.Secret{}, err
+		}
+		if previous == nil || !entered.Equal(p.entered) {
+			p.entered.Wipe()
+			p.entered = entered.Clone()
+			return entered, nil
+		}
+		entered.Wipe()
+		p.err.in(red, "The same PIN again: it was not sent.\n")
+	}
 }
 
 // Every PIN has as many characters; keys may want more of a new one (§6.5.1).
@@ -286,6 +301,10 @@ func checkPIN(entered pin.Secret, shortest, longest int) error {
 	return pin.Check(normal, shortest, longest)
 }
 
+// byteOrderMark begins files that some programs on Windows write, and is no part
+// of what is in them.
+const byteOrderMark = "\ufeff"
+
 // nextPIN reads a line of what PINs come from. A terminal does not show it
 // either.
 func (p *program) nextPIN(ctx context.Context) (pin.Secret, error) {
@@ -293,6 +312,7 @@ func (p *program) nextPIN(ctx context.Context) (pin.Secret, error) {
 		return p.askPIN(ctx, p.pins, "PIN: ")
 	}
 	line, err := readLine(p.pins)
+	line = bytes.TrimPrefix(line, []byte(byteOrderMark))
 	switch {
 	case err != nil:
 		return pin.Secret{}, usagef("the PIN could not be read: %v", err)
@@ -348,9 +368,6 @@ func (p *program) pause(ctx context.Context, what string, args ...any) error {
 
 // choose has the person choose one of several.
 func (p *program) choose(ctx context.Context, question string, choices []string) (int, error) {
-	if !p.interactive() {
-		return 0, usagef("%s: %s", question, list(choices))
-	}
 	for i, c := range choices {
 		p.err.printf("%3d  %s\n", i+1, c)
 	}

@@ -95,7 +95,10 @@ func TestTouchSeveral(t *testing.T) {
 	}
 	p.touch(ctap2.TouchRequest{For: ctap2.TouchReset, Long: true})
 	p.touched()
-	const want = "Several keys are attached: touch the one to use …\nTouch the key for five seconds: it will be erased …\n"
+	p.touch(ctap2.TouchRequest{For: ctap2.TouchVerification, Previous: ctap2.ErrUVInvalid})
+	p.touched()
+	const want = "Several keys are attached: touch the one to use …\nTouch the key for five seconds: it will be erased …\n" +
+		"The finger was not recognised: put it on the key's sensor again …\n"
 	if got := out.String(); got != want {
 		t.Errorf("%q", got)
 	}

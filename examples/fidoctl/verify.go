@@ -3,23 +3,25 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
-	"net/url"
-	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tapstone/fido/cose"
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/ctap2/webauthn"
 )
 
 // verifyResult is what a registration says, and a sign-in with it.
 type verifyResult struct {
-	Site         string       `json:"site"`
+	Site         string       `json:"site" doc:"the relying party's ID"`
 	ID           hexBytes     `json:"id" doc:"the credential's"`
 	Algorithm    string       `json:"algorithm"`
 	Attestation  string       `json:"attestation" doc:"who vouches for the key: none, self, basic, or a format that is not known"`
+	PublicKey    string       `json:"publicKey,omitempty" doc:"the credential's, in PEM, if there is such a form of it"`
 	Registration checkedPart  `json:"registration"`
 	Signin       *checkedPart `json:"signin,omitempty" doc:"if a sign-in was given"`
 }
@@ -47,7 +49,8 @@ func (c checkedPart) text(w *printer) {
 }
 
 func (p *program) verifyCommand() *cobra.Command {
-	return &cobra.Command{
+	var publicKey string
+	c := &cobra.Command{
 		Use:   "verify SITE REGISTRATION [SIGNIN]",
 		Short: "Check what register and signin wrote",
 		Long: `Verify does what a site does with a registration and with a sign-in: it checks that
@@ -59,14 +62,38 @@ needs no key. A site also compares the challenge with the one that it sent.`,
   fidoctl verify example.com ada.json signin.json`,
 		Args: arguments,
 		RunE: func(_ *cobra.Command, args []string) error {
+			file, err := newOutFile(publicKey)
+			if err != nil {
+				return err
+			}
+			defer file.drop()
 			r, err := p.verify(args[0], args[1:])
 			if err != nil {
 				return err
 			}
+			if file != nil && r.PublicKey == "" {
+				return fmt.Errorf("%w: %s has no form in PEM", cose.ErrUnsupportedAlgorithm, r.Algorithm)
+			}
 			p.show(r)
-			return nil
+			return file.fill([]byte(r.PublicKey))
 		},
 	}
+	c.Flags().StringVar(&publicKey, "public-key", "", "write the credential's public key to this `file`, in PEM")
+	return c
+}
+
+// inPEM returns a public key as other programs read it; nothing if it is of an
+// algorithm that has no such form.
+func inPEM(key *cose.Key) string {
+	public, err := key.PublicKey()
+	if err != nil {
+		return ""
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return ""
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 }
 
 // A webauthnResponse is RegistrationResponseJSON or AuthenticationResponseJSON,
@@ -105,16 +132,7 @@ func (p *program) response(name string) (*webauthnResponse, error) {
 	return r, nil
 }
 
-// rpIDOf returns the RP ID that a site has unless it says another one. The site
-// is its domain, or its origin.
-func rpIDOf(site string) string {
-	if u, err := url.Parse(site); err == nil && strings.Contains(site, "://") {
-		return u.Hostname()
-	}
-	return site
-}
-
-func (p *program) verify(site string, files []string) (result, error) {
+func (p *program) verify(site string, files []string) (*verifyResult, error) {
 	rpID := rpIDOf(site)
 	registered, err := p.response(files[0])
 	if err != nil {
@@ -128,7 +146,8 @@ func (p *program) verify(site string, files []string) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := verifyResult{Site: site, ID: credential.ID, Algorithm: credential.PublicKey.Algorithm.String(), Attestation: statement, Registration: *part}
+	r := &verifyResult{Site: rpID, ID: credential.ID, Algorithm: credential.PublicKey.Algorithm.String(), Attestation: statement,
+		PublicKey: inPEM(credential.PublicKey), Registration: *part}
 	if len(files) == 1 {
 		return r, nil
 	}

@@ -49,10 +49,7 @@ func Software(ctx context.Context, out io.Writer, file string) (*ctap2.Authentic
 // Next waits for a key to be plugged in, and opens it. One that is there already
 // is not the next one.
 func Next(ctx context.Context, out io.Writer) (*ctap2.Authenticator, error) {
-	there, err := keys.List(ctx)
-	if err != nil {
-		return nil, err
-	}
+	there, _ := keys.List(ctx)                // what fails for good is Watch's to say
 	for event, err := range keys.Watch(ctx) { // which begins with those
 		switch {
 		case err != nil:
