@@ -1266,6 +1266,24 @@ func TestQuirk42ForeignIDs(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	// One such ID makes a whole list invalid to some: what else is in it is found.
+	for _, most := range []int{3, 20} {
+		d := sit(t, virtual.Config{MaxCredentialCountInList: most})
+		credential := d.register()
+		foreign := randomIDs(5, 64)
+		d.alter(func(message, reply []byte) ([]byte, error) {
+			if message[0] == ctap.CmdGetAssertion && slices.ContainsFunc(foreign, func(id []byte) bool { return bytes.Contains(message, id) }) {
+				return []byte{byte(ctap2.ErrInvalidCredential)}, nil
+			}
+			return reply, nil
+		})
+		verify(t, d.signIn(allow(append([][]byte{credential.ID}, foreign...)...))[0], credential)
+		request := registration()
+		exclude(append([][]byte{credential.ID}, foreign...)...)(request)
+		if _, err := d.MakeCredential(t.Context(), request); !errors.Is(err, ctap2.ErrCredentialExcluded) {
+			t.Errorf("%d in a list: %v", most, err)
+		}
+	}
 }
 
 // Quirk 39: what is in the command counts, not what is usual; one ID that fits

@@ -22,9 +22,9 @@ var (
 	// ErrNoAnswer: the key fell silent.
 	ErrNoAnswer = ctap.ErrNoAnswer
 	// ErrReset: a card lost its state, and with it its tokens, since another
-	// program or the operating system reset it. MakeCredential, GetAssertion and
-	// what obtains a token have tried again by then; other methods can be called
-	// again.
+	// program or the operating system reset it. MakeCredential and GetAssertion
+	// have tried again by then, unless it was when a token was obtained, which
+	// may have cost a try of the PIN; other methods can be called again.
 	ErrReset = ctap.ErrReset
 	// ErrUnsupported: the key lacks what was asked for; it was not asked.
 	ErrUnsupported = ctap.ErrUnsupported

@@ -202,12 +202,15 @@ func (c *ceremony) signIn(r *GetAssertionRequest) ([]*Assertion, error) {
 		assertions, err = c.getAssertions(p, r, allow, v)
 		return err
 	}
-	if unasked {
-		err = run(v)
-	} else {
+	switch {
+	case !unasked:
 		err = c.perform(v, n, run)
+	case v.held:
+		err = v.token.refused(run(v))
+	default:
+		err = run(v)
 	}
-	if errors.Is(err, ErrNoCredentials) || len(allow) > 0 && errors.Is(err, ErrInvalidCredential) {
+	if errors.Is(err, ErrNoCredentials) || len(allow) == 1 && errors.Is(err, ErrInvalidCredential) {
 		return nil, c.noCredentials(r.Silent)
 	}
 	if err != nil {
@@ -257,6 +260,14 @@ func (c *ceremony) getAssertions(p *getAssertionParameters, r *GetAssertionReque
 		return nil, &Error{Command: ctap.CmdGetAssertion, Status: ErrNoCredentials}
 	}
 	body, err := c.exchange(message, 0, touch)
+	if errors.Is(err, ErrInvalidCredential) && len(p.AllowList) > 1 { // one of them is, whatever the others are
+		found, failed := c.search(slices.Collect(slices.Chunk(p.AllowList, 1)), v)
+		if failed != nil {
+			return nil, failed
+		}
+		p.AllowList = []descriptor{found}
+		body, err = c.send(ctap.CmdGetAssertion, 0, p, touch)
+	}
 	if err != nil {
 		return nil, err
 	}

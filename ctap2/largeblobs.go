@@ -415,7 +415,7 @@ func (a *Authenticator) CollectLargeBlobs(ctx context.Context, token *Token) (re
 		case removed == 0:
 			return nil
 		case len(keys) == 0 && credentials > 0:
-			return fmt.Errorf("ctap2: %w: the key lists no largeBlobKey, and which blobs are in use is not known", ErrUnsupported)
+			return fmt.Errorf("ctap2: %w: the key lists no credential with a largeBlobKey: whether it has none, or leaves them out, is not known (WriteLargeBlobArray writes regardless)", ErrUnsupported)
 		}
 		return c.writeLargeBlobs(kept, t)
 	})

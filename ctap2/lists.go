@@ -3,6 +3,7 @@ package ctap2
 import (
 	"crypto/sha256"
 	"errors"
+	"slices"
 
 	"github.com/tapstone/fido/internal/ctap"
 )
@@ -149,16 +150,22 @@ func (c *ceremony) searchOnce(parts [][]descriptor, token *Token, uv bool) (desc
 	if uv {
 		p.Options[OptionUserVerification] = true
 	}
-	for _, part := range parts {
+	for len(parts) > 0 {
+		part := parts[0]
+		parts = parts[1:]
 		p.AllowList = part
 		body, err := c.send(ctap.CmdGetAssertion, 0, p, TouchVerification)
 		// Some keys answer to an ID that is not of their form that it is invalid,
-		// and to one that is too long, with a limit that they may not have told.
-		if errors.Is(err, ErrNoCredentials) || errors.Is(err, ErrInvalidCredential) ||
-			len(part) == 1 && (errors.Is(err, ErrLimitExceeded) || errors.Is(err, ErrRequestTooLarge)) {
+		// whatever else is in the list, and to one that is too long, with a limit
+		// that they may not have told.
+		switch {
+		case errors.Is(err, ErrNoCredentials),
+			len(part) == 1 && (errors.Is(err, ErrInvalidCredential) || errors.Is(err, ErrLimitExceeded) || errors.Is(err, ErrRequestTooLarge)):
 			continue
-		}
-		if err != nil {
+		case errors.Is(err, ErrInvalidCredential):
+			parts = slices.Concat(slices.Collect(slices.Chunk(part, 1)), parts)
+			continue
+		case err != nil:
 			return descriptor{}, err
 		}
 		a, _, err := c.parseAssertion(body, part, rpIDHash)

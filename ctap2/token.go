@@ -344,19 +344,13 @@ func (c *ceremony) askPIN(previous *PINError) (pin.Secret, error) {
 }
 
 // requestToken sends one of the three subcommands that yield a token, with the
-// hash of a PIN unless it is empty, and decrypts the token. If the card was reset,
-// and what was agreed is void, it does so once more: nobody is asked again.
+// hash of a PIN unless it is empty, and decrypts the token. That the card was reset
+// is seen to once, but only before a PIN or a finger could have cost a try.
 func (c *ceremony) requestToken(p *clientPINParameters, hash pin.Secret, touch Touch) (*Token, error) {
-	t, err := c.requestTokenOnce(p, hash, touch)
-	if errors.Is(err, ErrReset) {
-		c.forgetSecret()
-		return c.requestTokenOnce(p, hash, touch)
-	}
-	return t, err
-}
-
-func (c *ceremony) requestTokenOnce(p *clientPINParameters, hash pin.Secret, touch Touch) (*Token, error) {
 	secret, platform, err := c.sharedSecret()
+	if errors.Is(err, ErrReset) {
+		secret, platform, err = c.sharedSecret()
+	}
 	if err != nil {
 		return nil, err
 	}

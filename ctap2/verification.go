@@ -182,7 +182,7 @@ func (c *ceremony) perform(v *verification, n *need, run func(*verification) err
 				return err
 			}
 			*v = *again
-		case v.uv && errors.Is(err, ErrInvalidOption) && !c.fresh: // the last finger was removed?
+		case v.uv && (errors.Is(err, ErrInvalidOption) || errors.Is(err, ErrUnsupportedOption)) && !c.fresh: // the last finger was removed?
 			if _, err := c.fetchInfo(); err != nil {
 				return err
 			}

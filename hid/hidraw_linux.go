@@ -144,8 +144,9 @@ func (l linux) open(path string) (*hidraw, error) {
 	layout, err := l.layout(f)
 	if err != nil {
 		_ = f.Close()
-		if errors.Is(err, errNotFIDO) || errors.Is(err, errDescriptor) {
-			err = fmt.Errorf("%w: %w", ErrUnsupported, err)
+		// A sandbox may hide what the kernel shows of a node that it lets in.
+		if errors.Is(err, errNotFIDO) || errors.Is(err, errDescriptor) || errors.Is(err, fs.ErrPermission) {
+			return nil, fmt.Errorf("open %s: %w: %v", path, ErrUnsupported, err)
 		}
 		return nil, fmt.Errorf("open %s: %w", path, openError(err))
 	}

@@ -227,6 +227,7 @@ type exchange struct {
 	abandoned bool
 	// partial: the card may wait for the rest of a chain.
 	partial bool
+	sent    int // APDUs of the command that runs
 }
 
 // begin waits for the exchange's turn. The caller ends it.
@@ -338,6 +339,7 @@ func (x *exchange) transmit(apdu []byte) ([]byte, StatusWord, error) {
 	if x.interrupted() != nil && !time.Now().Before(x.limit) {
 		return nil, 0, x.gaveUp
 	}
+	x.sent++
 	x.carrier.commands <- apdu
 	timer, done, closed := x.timer()
 	defer timer.Stop()

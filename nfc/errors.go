@@ -99,10 +99,15 @@ func (s StatusWord) sw1() byte { return byte(s >> 8) }
 
 // forgotten reports whether a card answers a command of this class so when the
 // FIDO application is no longer the selected one. CTAP knows two status words,
-// and says everything else in its answer; U2F has several for itself.
-func (s StatusWord) forgotten(cla byte) bool {
-	if cla == claCTAP {
-		return s != swOK && s != swPending
+// and says everything else in its answer: so any other is that of another
+// application, if it comes at once. Behind a part of a response, or to a part of
+// a command, it may be the card's that fails. U2F has several for itself.
+func (s StatusWord) forgotten(cla byte, atOnce bool) bool {
+	switch s {
+	case ErrNotSelected, ErrSelectFailed, ErrInsNotSupported, ErrClaNotSupported:
+		return true
+	case ErrConditionsNotSatisfied:
+		return cla == claCTAP // in U2F it means that a touch is needed
 	}
-	return s == ErrNotSelected || s == ErrSelectFailed || s == ErrInsNotSupported || s == ErrClaNotSupported
+	return cla == claCTAP && atOnce && s != swOK && s != swPending
 }

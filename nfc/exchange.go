@@ -125,8 +125,9 @@ func (d *Device) inTurn(ctx context.Context, c *command, r request) ([]byte, Sta
 		if x.gaveUp == ErrClosed {
 			return nil, 0, ErrClosed
 		}
-		lost := errors.Is(err, ErrReset) || err == nil && sw.forgotten(c.cla) && d.spoken
-		d.spoken = d.spoken || err == nil && !sw.forgotten(c.cla)
+		forgotten := err == nil && sw.forgotten(c.cla, x.sent == 1)
+		lost := errors.Is(err, ErrReset) || forgotten && d.spoken
+		d.spoken = d.spoken || err == nil && !forgotten
 		if !lost || again || x.gaveUp != nil {
 			if err == nil && r.pends && sw != swOK {
 				err = sw
@@ -147,7 +148,7 @@ func (d *Device) inTurn(ctx context.Context, c *command, r request) ([]byte, Sta
 
 // run performs a command to its end. begun says that the card was at work.
 func (x *exchange) run(c *command, r request) (data []byte, sw StatusWord, begun bool, err error) {
-	x.d.unclean = true
+	x.d.unclean, x.sent = true, 0
 	data, sw, err = x.perform(c)
 	for told := false; r.pends && err == nil && sw == swPending; {
 		begun = true

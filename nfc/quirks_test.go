@@ -156,7 +156,7 @@ func TestQuirk16WrongLe(t *testing.T) {
 	c.answer = func(apdu) answer { return answer{sw: 0x6C03} }
 	_, err = d.Exchange(t.Context(), getInfo, nil)
 	mustMatch(t, err, StatusWord(0x6C03))
-	mustTake(t, c, getInfoAPDU, "801080000104"+"03", selectAPDU, getInfoAPDU, "801080000104"+"03")
+	mustTake(t, c, getInfoAPDU, "801080000104"+"03")
 
 	// Of a part of the response, and of an APDU of extended length.
 	c.answer = nil
@@ -547,6 +547,26 @@ func TestQuirk19Deselected(t *testing.T) {
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%04x: %x, %v", code, got, err)
 		}
+	}
+}
+
+// A card that fails behind the first part of its response has carried the command
+// out: it is not another application's.
+func TestQuirk19FailsLater(t *testing.T) {
+	c := &testCard{}
+	d := mustNew(t, c)
+	mustAnswer(t, d, getInfo)
+	c.taken()
+	c.script = func(command []byte) ([]byte, error) {
+		if command[1] == insMore {
+			return sw(0x6F00), nil
+		}
+		return sw(0x6110), nil
+	}
+	_, err := d.Exchange(t.Context(), counting(10), nil)
+	mustMatch(t, err, StatusWord(0x6F00))
+	if got := c.taken(); errors.Is(err, ErrReset) || slices.Contains(got, selectAPDU) {
+		t.Errorf("%v; the card got %q", err, got)
 	}
 }
 

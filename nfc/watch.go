@@ -48,7 +48,13 @@ const maxStates = 16
 
 // run returns nil when yield wants no more.
 func (w *watch) run(ctx context.Context, yield func(Event) bool) error {
-	defer func() { go w.release() }()
+	defer func() {
+		if w.left != nil {
+			go w.releaseBehind()
+			return
+		}
+		_ = w.context.release()
+	}()
 	for {
 		if going, err := w.list(ctx, yield); err != nil || !going {
 			return err
@@ -103,10 +109,10 @@ func (w *watch) call(ctx context.Context, f func() error) error {
 	}
 }
 
-// release ends the use of the context when the call that was left behind has
+// releaseBehind ends the use of the context when the call that was left behind has
 // returned, which nobody waits for. A wait that has just begun may not hear that
 // it is cancelled: so it is told again.
-func (w *watch) release() {
+func (w *watch) releaseBehind() {
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
 	for w.left != nil {

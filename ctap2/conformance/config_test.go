@@ -113,9 +113,6 @@ func TestConfigCases(t *testing.T) {
 
 // TestMaxWait: what says of itself that it waits for nothing does not.
 func TestMaxWait(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes three seconds, and much longer with the race detector")
-	}
 	synctest.Test(t, func(t *testing.T) {
 		config := virtual.Config{BuiltInUV: virtual.UVNotConfigured}
 		report, err := conformance.Check(t.Context(), conformance.Config{

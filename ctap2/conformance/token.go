@@ -49,37 +49,51 @@ func (x *trial) expire(use func() error) {
 func (d *drivers) tokens() {
 	base := withPIN.and(permissions, mcGaWithPIN)
 	// silent is a getAssertion that does not spend the token, again and again.
-	use := func(id string, s setup, live func(x *trial, silent func() error)) {
+	use := func(id string, s setup, live func(x *trial, silent func() error) error) {
 		d.add("tok-"+id, s, func(x *trial) error {
 			credential := x.create(notResident)
 			token := x.token(ctap2.PermissionGetAssertion, "example.com")
 			m := gaGate.sign(gaRequest(set(gaAllowList, list(credential)), gaOption("up", false)), token)
 			silent := func() error { return x.command(ctap.CmdGetAssertion, m) }
-			live(x, silent)
+			if err := live(x, silent); err != nil {
+				return err
+			}
 			return silent()
 		})
 	}
-	use("unused", base.waits(afterInitialUse), func(x *trial, _ func() error) { x.sleep(afterInitialUse) })
-	use("unused-nfc", base.waits(afterInitialUseNFC), func(x *trial, _ func() error) {
+	use("unused", base.waits(afterInitialUse), func(x *trial, _ func() error) error {
+		x.sleep(afterInitialUse)
+		return nil
+	})
+	use("unused-nfc", base.waits(afterInitialUseNFC), func(x *trial, _ func() error) error {
 		if !x.onNFC() {
 			x.skip("the authenticator is not on NFC")
 		}
 		x.sleep(afterInitialUseNFC)
+		return nil
 	})
-	use("used", base.waits(9*time.Minute), func(x *trial, silent func() error) {
+	use("used", base.waits(9*time.Minute), func(x *trial, silent func() error) error {
 		for range 9 * time.Minute / keepUsing {
-			if silent() != nil {
-				return // and so the last one ends
+			if err := silent(); err != nil {
+				return err
 			}
 			x.sleep(keepUsing)
 		}
+		return nil
 	})
-	use("old", base.waits(afterMaxUse), func(x *trial, silent func() error) {
+	use("old", base.waits(afterMaxUse), func(x *trial, silent func() error) error {
 		x.must(silent())
 		x.sleep(afterMaxUse)
+		return nil
 	})
-	use("power-cycle", base.powerCycle(), func(x *trial, _ func() error) { x.powerCycle() })
-	use("pin-changed", base, func(x *trial, _ func() error) { x.changePIN() })
+	use("power-cycle", base.powerCycle(), func(x *trial, _ func() error) error {
+		x.powerCycle()
+		return nil
+	})
+	use("pin-changed", base, func(x *trial, _ func() error) error {
+		x.changePIN()
+		return nil
+	})
 
 	// both uses one token for an assertion and for another command.
 	both := func(id string, s setup, permission ctap2.Permission, run func(x *trial, assertion members, token *ctap2.Token) error) {

@@ -412,8 +412,8 @@ func (m *machine) watchCards(ctx context.Context, alone <-chan struct{}) iter.Se
 //
 // The error is that of ctx when ctx ends, or of listing or watching the keys that
 // are attached as this one is: what is wrong with cards is no matter of a key on
-// USB. A smart card service that does not run, or fails meanwhile, is waited for.
-// A zero Key is refused with ErrNoKey.
+// USB. A smart card service that does not run, or fails meanwhile, is waited for;
+// its cards count as removed. A zero Key is refused with ErrNoKey.
 func Again(ctx context.Context, key Key, gone bool) (Key, error) {
 	return thisMachine.again(ctx, key, gone)
 }

@@ -42,7 +42,7 @@ that --tell names are allowed to see the length.`,
 			if n > info.MinPINLength && info.Options[ctap2.OptionClientPIN] {
 				p.err.printf("If the current PIN is shorter, it must be changed before it can be used again.\n")
 			}
-			return p.setUpForGood(ctx, key, fmt.Sprintf("New PINs must have at least %d characters", n), func(token *ctap2.Token) error {
+			return p.setUpForGood(ctx, key, ctap2.OptionSetMinPINLength, fmt.Sprintf("New PINs must have at least %d characters", n), func(token *ctap2.Token) error {
 				err := key.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{NewMinPINLength: n, MinPINLengthRPIDs: rpIDs, Token: token})
 				var refusal *ctap2.Error
 				switch {
@@ -76,7 +76,7 @@ that --tell names are allowed to see the length.`,
   fidoctl config force-pin-change`,
 			Args: arguments,
 			RunE: p.withKey(func(ctx context.Context, key *session, _ []string) (result, error) {
-				return configure(ctx, key, "The PIN must be changed before it can be used again.", func(token *ctap2.Token) error {
+				return configure(ctx, key, ctap2.OptionSetMinPINLength, "The PIN must be changed before it can be used again.", func(token *ctap2.Token) error {
 					return key.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{ForceChangePIN: true, Token: token})
 				})
 			}),
@@ -95,7 +95,7 @@ that --tell names are allowed to see the length.`,
 			Example: "  fidoctl config enterprise-attestation",
 			Args:    arguments,
 			RunE: p.withKey(func(ctx context.Context, key *session, _ []string) (result, error) {
-				return p.setUpForGood(ctx, key, "The key will give its serial number to sites that may ask for it", func(token *ctap2.Token) error {
+				return p.setUpForGood(ctx, key, ctap2.OptionEnterpriseAttestation, "The key will give its serial number to sites that may ask for it", func(token *ctap2.Token) error {
 					return key.EnableEnterpriseAttestation(ctx, token)
 				})
 			}),
@@ -106,7 +106,7 @@ that --tell names are allowed to see the length.`,
 			Example: "  fidoctl config long-touch",
 			Args:    arguments,
 			RunE: p.withKey(func(ctx context.Context, key *session, _ []string) (result, error) {
-				return p.setUpForGood(ctx, key, "A reset will require a touch of five seconds", func(token *ctap2.Token) error {
+				return p.setUpForGood(ctx, key, ctap2.OptionAuthenticatorConfig, "A reset will require a touch of five seconds", func(token *ctap2.Token) error {
 					err := key.EnableLongTouchForReset(ctx, token)
 					if errors.Is(err, ctap2.ErrInvalidParameter) { // some say so of a subcommand that they lack
 						err = fmt.Errorf("%w: %w", ctap2.ErrUnsupported, err)
@@ -127,7 +127,7 @@ func (p *program) refuseSimplePINs(ctx context.Context, key *session, _ []string
 	if !*info.PINComplexityPolicy && info.Options[ctap2.OptionClientPIN] {
 		p.err.printf("If the current PIN is too simple, it must be changed before it can be used again.\n")
 	}
-	return p.setUpForGood(ctx, key, "The key will refuse simple PINs", func(token *ctap2.Token) error {
+	return p.setUpForGood(ctx, key, ctap2.OptionSetMinPINLength, "The key will refuse simple PINs", func(token *ctap2.Token) error {
 		if err := key.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{PINComplexityPolicy: true, Token: token}); err != nil {
 			return err
 		}
@@ -152,19 +152,23 @@ func alwaysUV(ctx context.Context, key *session, args []string) (result, error) 
 	case is == want:
 		return done{"It is already " + args[0] + "."}, nil
 	}
-	return configure(ctx, key, "It is "+args[0]+" now.", func(token *ctap2.Token) error { return key.ToggleAlwaysUV(ctx, token) })
+	return configure(ctx, key, ctap2.OptionAlwaysUV, "It is "+args[0]+" now.", func(token *ctap2.Token) error { return key.ToggleAlwaysUV(ctx, token) })
 }
 
 // setUpForGood asks before it does what only a reset takes back.
-func (p *program) setUpForGood(ctx context.Context, key *session, what string, do func(*ctap2.Token) error) (result, error) {
+func (p *program) setUpForGood(ctx context.Context, key *session, option, what string, do func(*ctap2.Token) error) (result, error) {
 	if err := p.confirm(ctx, "%s, until the key is reset. Continue?", what); err != nil {
 		return nil, err
 	}
-	return configure(ctx, key, what+".", do)
+	return configure(ctx, key, option, what+".", do)
 }
 
-// configure does something with a token, which may be nil, and says what.
-func configure(ctx context.Context, key *session, what string, do func(*ctap2.Token) error) (result, error) {
+// configure does something that takes an option, with a token, which may be nil, and
+// says what.
+func configure(ctx context.Context, key *session, option, what string, do func(*ctap2.Token) error) (result, error) {
+	if _, known := key.Info().Options[option]; !known {
+		return nil, ctap2.ErrUnsupported // before the PIN is asked for
+	}
 	token, err := key.given(ctx, ctap2.PermissionAuthenticatorConfig, "")
 	if err != nil {
 		return nil, err

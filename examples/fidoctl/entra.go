@@ -315,7 +315,7 @@ func (p *program) provision(ctx context.Context, h *handout, file string) (resul
 		defer h.noted.Close()
 	}
 	p.handsOut, h.device = true, p.device
-	defer func() { p.given.Wipe() }()
+	defer p.forget()
 	var r provisionedResult
 	var failed error
 	for len(rows) > 0 {
@@ -345,7 +345,7 @@ func (p *program) provision(ctx context.Context, h *handout, file string) (resul
 
 // nextKey opens the key for a user, and sees to it that it has a PIN.
 func (p *program) nextKey(ctx context.Context, h *handout, a entra.Assignment) (*ctap2.Authenticator, error) {
-	p.given.Wipe() // the PIN of the key before costs this one a try
+	p.forget() // the PIN of the key before costs this one a try
 	p.device = cmp.Or(h.devices[a], h.device)
 	if err := p.pause(ctx, "Attach the key for %s (%s), and no other, then press Enter.", a.User, a.DisplayName); err != nil {
 		return nil, err
@@ -480,7 +480,7 @@ func (h *handout) note(user string, chosen pin.Secret) (end int64, err error) {
 
 // done does what comes last with a key.
 func (h *handout) done(ctx context.Context, p *program, r *entra.Result) {
-	p.given.Wipe()
+	p.forget()
 	h.used[len(h.used)-1].credentialID = r.CredentialID
 	if h.forceChange && r.State == entra.Registered {
 		if err := h.current.SetMinPINLength(ctx, &ctap2.SetMinPINLengthRequest{ForceChangePIN: true}); err != nil {

@@ -135,6 +135,10 @@ func (s *session) fingerprintToken(ctx context.Context) (*ctap2.Token, error) {
 }
 
 func listFingerprints(ctx context.Context, key *session, _ []string) (result, error) {
+	_, enrols := key.Info().Options[ctap2.OptionBioEnroll]
+	if _, preview := key.Info().Options[ctap2.OptionUserVerificationMgmtPreview]; !enrols && !preview {
+		return nil, ctap2.ErrUnsupported // before the PIN is asked for
+	}
 	token, err := key.given(ctx, ctap2.PermissionBioEnrollment, "")
 	if err != nil {
 		return nil, err

@@ -253,8 +253,7 @@ func (p *program) withKey(do func(ctx context.Context, key *session, args []stri
 			return err
 		}
 		r, err := do(ctx, key, args)
-		p.given.Wipe()
-		p.entered.Wipe()
+		p.forget()
 		if errors.Is(err, ctap2.ErrNoPIN) { // none would do if it is blocked
 			if left, failed := key.PINRetries(ctx); failed == nil && left.Retries == 0 {
 				err = ctap2.ErrPINBlocked

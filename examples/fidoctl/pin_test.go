@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"testing"
 
@@ -166,6 +167,32 @@ func TestPINUnsupported(t *testing.T) {
 	key := newKey(t, "") + ".u2f"
 	for _, c := range [][]string{{"set"}, {"change"}, {"check"}, {"tries"}} {
 		scriptFails(t, key, unsupported, append([]string{"--virtual-profile", "u2f", "pin"}, c...)...)
+	}
+}
+
+// What the key cannot do costs no try of the PIN.
+func TestNoTryForNothing(t *testing.T) {
+	t.Parallel()
+	key := newKey(t, testPIN)
+	for _, c := range []struct {
+		profile string
+		args    []string
+	}{
+		{"ctap2.0", []string{"fingerprint", "list"}}, {"ctap2.0", []string{"config", "force-pin-change"}},
+		{"ctap2.0", []string{"config", "min-pin-length", "6", "-y"}}, {"ctap2.0", []string{"config", "long-touch", "-y"}},
+		{"ctap2.1", []string{"config", "enterprise-attestation", "-y"}},
+	} {
+		r := pipe(t, key+c.profile, testPIN+"\n", "--virtual-profile", c.profile, "--pin-stdin", "pin", "set")
+		if r.code != 0 {
+			t.Fatalf("%+v", r)
+		}
+		r = pipe(t, key+c.profile, "999999\n", append([]string{"--virtual-profile", c.profile, "--pin-stdin"}, c.args...)...)
+		if r.code != unsupported.exit {
+			t.Errorf("%v: %+v", c, r)
+		}
+		if err := os.Remove(key + c.profile); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

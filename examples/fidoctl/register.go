@@ -223,6 +223,9 @@ func (p *program) lookBefore(ctx context.Context, key *session, r *registration,
 	selection := options.AuthenticatorSelection
 	keeps := selection.ResidentKey == webauthn.Required || selection.ResidentKey == webauthn.Preferred || selection.ResidentKey == "" && selection.RequireResidentKey
 	accounts, err := p.accountsBefore(ctx, key, r, chosen && keeps)
+	if chosen && errors.Is(err, ctap2.ErrNoPIN) && selection.ResidentKey == webauthn.Preferred {
+		return nil // then the key is not to keep this one either
+	}
 	if err != nil {
 		return err
 	}
@@ -242,15 +245,16 @@ func (p *program) lookBefore(ctx context.Context, key *session, r *registration,
 }
 
 // accountsBefore lists the accounts that the key has at a site. Where one may be
-// replaced, that may take another finger. Otherwise it takes nothing more of the
-// person than the PIN, which registering takes as well.
+// replaced, and it is not settled that it shall be, that may take another finger.
+// Otherwise it takes nothing more of the person than the PIN, which registering
+// takes as well.
 func (p *program) accountsBefore(ctx context.Context, key *session, r *registration, replaces bool) ([]account, error) {
 	on := key.Info().Options
 	lists := on[ctap2.OptionCredentialManagement] && (on[ctap2.OptionClientPIN] || on[ctap2.OptionUserVerification])
 	asksPIN := on[ctap2.OptionClientPIN] && !on[ctap2.OptionUserVerification] && !on[ctap2.OptionNoMcGaPermissionsWithClientPIN] &&
 		r.verify != webauthn.Discouraged
 	switch {
-	case lists && (replaces || asksPIN && r.options == ""):
+	case lists && (replaces && !p.yes || asksPIN && r.options == ""):
 		return p.accounts(ctx, key, r.rpID)
 	case lists || !replaces || !on[ctap2.OptionResidentKey]:
 		return nil, nil

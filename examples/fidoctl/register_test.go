@@ -316,7 +316,8 @@ func TestSiteOf(t *testing.T) {
 		"localhost:8080":                    {"https://localhost:8080", "localhost"},
 		"bücher.example":                    {"https://xn--bcher-kva.example", "xn--bcher-kva.example"},
 		"a_b.example":                       {"https://a_b.example", "a_b.example"},
-		"ssh:":                              {"", "ssh:"}, "ssh:/": {"", "ssh:/"}, "https:": {"", "https:"}, "pam://host": {"", "pam://host"},
+		"MyApp":                             {"https://myapp", "MyApp"}, "ssh:1234": {"https://ssh:1234", "ssh:1234"}, "https://[::1]:8080": {"", "https://[::1]:8080"},
+		"ssh:": {"", "ssh:"}, "ssh:/": {"", "ssh:/"}, "https:": {"", "https:"}, "pam://host": {"", "pam://host"},
 		"": {"", ""}, "ada@example.com": {"", "ada@example.com"}, "ssh:host": {"", "ssh:host"},
 	} {
 		origin, _, err := siteOf(text)
@@ -388,6 +389,13 @@ func TestReplaced(t *testing.T) {
 		}
 	}
 	key := newKey(t, testPIN)
+	// Where the PIN cannot be had, a credential that may be kept elsewhere is.
+	options := open(t, `{"rp": {"id": "example.com", "name": "Example"}, "user": {"id": "AQI", "name": "ada", "displayName": "Ada"},
+		"challenge": "c2FsdA", "pubKeyCredParams": [{"type": "public-key", "alg": -7}],
+		"authenticatorSelection": {"residentKey": "preferred", "userVerification": "discouraged"}}`).Name()
+	if r := pipe(t, key, "", "register", "example.com", "--options", options); r.code != 0 {
+		t.Errorf("%+v", r)
+	}
 	script(t, key, new(registerResult), "register", "example.com", "ada", "--user-id", "01")
 	s := person(t, key, "register", "example.com", "ada", "--user-id", "01")
 	s.sees("PIN (8 tries left): ")

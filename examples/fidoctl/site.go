@@ -16,7 +16,7 @@ func siteOf(text string) (origin, rpID string, err error) {
 	}
 	u, err := url.Parse(address)
 	web := err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.User == nil &&
-		u.Hostname() != "" && !strings.HasSuffix(u.Host, ":") // as of "ssh:"
+		u.Hostname() != "" && !strings.Contains(u.Hostname(), ":") && !strings.HasSuffix(u.Host, ":") // as of "ssh:"
 	if web {
 		rpID, err = inASCII.ToASCII(u.Hostname())
 	}
@@ -35,10 +35,11 @@ func siteOf(text string) (origin, rpID string, err error) {
 var inASCII = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(false), idna.CheckHyphens(false))
 
 // rpIDOf returns the RP ID that SITE stands for where no browser's rules hold:
-// that of the site, or the text itself where that is none, such as "ssh:".
+// that of the site, or the text itself where that is none, such as "ssh:" or "App".
 func rpIDOf(text string) string {
-	if _, rpID, err := siteOf(text); err == nil {
-		return rpID
+	_, rpID, err := siteOf(text)
+	if err != nil || rpID != "localhost" && !strings.Contains(rpID, ".") && !strings.Contains(text, "://") {
+		return text
 	}
-	return text
+	return rpID
 }

@@ -63,7 +63,7 @@ func (s *suite) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer p.given.Wipe()
+	defer p.forget()
 	err = s.key.Close() // the run opens it
 	s.key.Authenticator = nil
 	if err != nil {

@@ -305,6 +305,12 @@ func checkPIN(entered pin.Secret, shortest, longest int) error {
 // of what is in them.
 const byteOrderMark = "\ufeff"
 
+// forget wipes the PINs of a key.
+func (p *program) forget() {
+	p.given.Wipe()
+	p.entered.Wipe()
+}
+
 // nextPIN reads a line of what PINs come from. A terminal does not show it
 // either.
 func (p *program) nextPIN(ctx context.Context) (pin.Secret, error) {

@@ -98,9 +98,9 @@ func (b *Blob) ByCertificate(certificate *x509.Certificate) *Entry {
 
 // Model implements [attestation.Metadata]. It looks for the AAGUID and for the key
 // of the certificate; if there is an entry for each, as keys have that speak U2F
-// besides, the model is the AAGUID's, with the reports of both. Without an AAGUID
-// the keys of the issuers will do, as far as each certificate is signed by the
-// next. What is behind that is anybody's.
+// besides, the model is the AAGUID's, with what the other one reports but for its
+// own certification. Without an AAGUID the keys of the issuers will do, as far as
+// each certificate is signed by the next. What is behind that is anybody's.
 func (b *Blob) Model(s *attestation.Statement) *attestation.Model {
 	if s.AAGUID == (ctap2.AAGUID{}) {
 		for i, certificate := range s.Certificates {
@@ -125,7 +125,9 @@ func (b *Blob) Model(s *attestation.Statement) *attestation.Model {
 	}
 	m := e.model(s)
 	if u2f != nil && u2f != e {
-		m.Reports = append(m.Reports, u2f.model(s).Reports...)
+		m.Reports = append(m.Reports, slices.DeleteFunc(u2f.model(s).Reports, func(r attestation.Report) bool {
+			return strings.Contains(string(r.Status), "CERTIFIED")
+		})...)
 	}
 	return m
 }

@@ -168,7 +168,7 @@ func TestModel(t *testing.T) {
 		tree{"aaguid": aaguid(7), "statusReports": report(tree{"status": "ATTESTATION_KEY_COMPROMISE", "certificate": "AAAA"})},
 		tree{"aaguid": aaguid(8), "statusReports": report(tree{"status": "USER_VERIFICATION_BYPASS", "certificate": b64(p.root)})},
 		tree{"attestationCertificateKeyIdentifiers": []string{strings.ToUpper(keyIdentifier(t, maker.leaf))},
-			"metadataStatement": description(tree{"attestationRootCertificates": roots})},
+			"metadataStatement": description(tree{"attestationRootCertificates": roots}), "statusReports": report(tree{"status": "FIDO_CERTIFIED_L3"})},
 		tree{"attestationCertificateKeyIdentifiers": []string{keyIdentifier(t, maker.leaf)}}, // not the first
 		tree{"attestationCertificateKeyIdentifiers": []string{globalSignKey}, "metadataStatement": tree{"description": "Root R3"}},
 		tree{"aaguid": aaguid(1)},
@@ -243,6 +243,8 @@ func TestModel(t *testing.T) {
 		"U2F, with an AAGUID":    {attestation.Policy{Required: true}, basic(10, maker.leaf), nil},
 		"U2F, by its issuer":     {attestation.Policy{Required: true}, u2f(third, makerCA), nil},
 		"U2F, another's added":   {attestation.Policy{Required: true}, u2f(second, maker.leaf), attestation.ErrUnknownModel},
+		"certified as a U2F key": {attestation.Policy{MinimumLevel: attestation.L1, Roots: makers}, basic(2, maker.leaf), attestation.ErrLevel},
+		"U2F, certified":         {attestation.Policy{MinimumLevel: attestation.L3}, u2f(maker.leaf), nil},
 		"revoked as a U2F key":   {attestation.Policy{}, basic(6, p.leaf), attestation.ErrUnsafe},
 		"U2F, unknown":           {attestation.Policy{Required: true}, u2f(second), attestation.ErrUnknownModel},
 		"no model at all":        {attestation.Policy{}, &attestation.Statement{}, nil},
