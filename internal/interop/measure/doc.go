@@ -61,10 +61,10 @@
 //	start to exit, µs           canned             2170.0  2159.0    83662.0       1576.0         1.38   1.50
 //	size, MB                                       3.3     5.3                     1.6            2.04   2.80
 //
-// In three such runs getAssertion in poll was 0.91 to 0.98 times libfido2's. Where
-// Go's runtime waits, getInfo on virtual was 0.97 to 1.10 times, and getAssertion
-// 1.51 to 1.54 times; with the processors busy, which makes waits cheap, 0.91 to 1.2
-// and 1.1 to 1.5.
+// In seven of eight such runs getAssertion in poll was 0.91 to 0.99 times libfido2's;
+// in one, with the machine's host busy, 1.16 times. Where Go's runtime waits, getInfo
+// on virtual was 0.97 to 1.22 times, and getAssertion 1.51 to 1.63 times; with the
+// processors busy, which makes waits cheap, 0.91 to 1.2 and 1.1 to 1.5.
 //
 // # How to read it
 //
