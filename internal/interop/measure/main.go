@@ -141,11 +141,11 @@ func (p *programs) commands(b *bench, rounds int) ([]result, error) {
 		{"PING", "echo", canned, []int{ours, pythonFIDO2, reportsAlone}, 100, reportsAlone, 2}, // libfido2 has none
 	} {
 		var took [clients][]float64
-		turnsEach := rounds
+		rounds := rounds
 		if m.key == polled {
-			turnsEach *= 3 // as the ratio is near its limit
+			rounds *= 3 // the ratio is near its limit
 		}
-		for round := range turnsEach {
+		for round := range rounds {
 			for _, client := range turns(m.clients, round) {
 				operation, times, folder := m.operation, m.times, ""
 				if m.key == polled && (client == ours || client == reportsAlone) {

@@ -10,8 +10,8 @@ import (
 )
 
 // A polling is the hid.Conn of the socket that waits in poll, as a program in C
-// does, instead of in Go's runtime. The runtime is not told: that is nothing for
-// a library, but this program has one goroutine.
+// does, instead of in Go's runtime, which is told of no system call. No library may
+// do so: other goroutines would stand still. This program has none.
 type polling struct{ deadline time.Time }
 
 func (c *polling) Read(p []byte) (int, error) {
