@@ -183,14 +183,12 @@ func (c *ceremony) signIn(r *GetAssertionRequest) ([]*Assertion, error) {
 	if len(r.AllowList) > 0 && len(allow) == 0 { // this key made none of them
 		return nil, c.noCredentials(r.Silent)
 	}
+	n := &need{wish: r.UserVerification, must: (*Info).alwaysVerifies, held: r.Token, permissions: PermissionGetAssertion}
 	// A silent request asks nothing of anybody, unless told to.
-	wish, unasked := r.UserVerification, r.Silent && r.UserVerification != Required
+	unasked := r.Silent && r.UserVerification != Required
 	if unasked {
-		wish = Discouraged
+		n.wish, n.must = Discouraged, func(*Info) bool { return false }
 	}
-	n := &need{wish: wish, held: r.Token, permissions: PermissionGetAssertion, must: func(i *Info) bool {
-		return i.optionOn(OptionAlwaysUV) && !unasked
-	}}
 	v, err := c.decide(n)
 	if err != nil {
 		return nil, err
@@ -198,13 +196,13 @@ func (c *ceremony) signIn(r *GetAssertionRequest) ([]*Assertion, error) {
 	defer func() { v.wipe() }()
 
 	var assertions []*Assertion
-	run := func(v *verification) error {
+	run := func(v verification) error {
 		assertions, err = c.getAssertions(p, r, allow, v)
 		return err
 	}
 	switch {
 	case !unasked:
-		err = c.perform(v, n, run)
+		err = c.perform(&v, n, run)
 	case v.held:
 		err = v.token.refused(run(v))
 	default:
@@ -232,7 +230,7 @@ func (c *ceremony) noCredentials(silent bool) error {
 
 // getAssertions sends getAssertion and as many getNextAssertion as there are
 // further accounts.
-func (c *ceremony) getAssertions(p *getAssertionParameters, r *GetAssertionRequest, allow []descriptor, v *verification) ([]*Assertion, error) {
+func (c *ceremony) getAssertions(p *getAssertionParameters, r *GetAssertionRequest, allow []descriptor, v verification) ([]*Assertion, error) {
 	var err error
 	if p.Extensions, err = c.extensionInputs(ctap.CmdGetAssertion, r.Extensions); err != nil {
 		return nil, err
@@ -312,7 +310,11 @@ func (c *ceremony) getAssertions(p *getAssertionParameters, r *GetAssertionReque
 // the credential may be if the reply does not say: a key may leave it out when
 // one was allowed.
 func (c *ceremony) parseAssertion(body []byte, allowed []descriptor, rpIDHash [32]byte) (a *Assertion, total uint64, err error) {
-	a = new(Assertion)
+	var parsed struct { // in one allocation
+		Assertion
+		authData AuthenticatorData
+	}
+	a = &parsed.Assertion
 	var authData []byte
 	d := cbor.NewCursor(body, c.a.rules)
 	for key := range d.IntMap() {
@@ -352,7 +354,7 @@ func (c *ceremony) parseAssertion(body []byte, allowed []descriptor, rpIDHash [3
 	case len(allowed) > 0 && !slices.ContainsFunc(allowed, func(d descriptor) bool { return bytes.Equal(d.ID, a.Credential.ID) }):
 		return nil, 0, fmt.Errorf("%w: a credential that was not allowed", ErrMalformed)
 	}
-	a.AuthData = new(AuthenticatorData)
+	a.AuthData = &parsed.authData
 	if err := a.AuthData.parse(authData, c.a.rules); err != nil {
 		return nil, 0, err
 	}

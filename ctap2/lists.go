@@ -68,7 +68,7 @@ const (
 // count or of bytes is searched silently, and the command gets the credential
 // that was found, or, if none was, a part that was not searched: nil if there
 // is no such part.
-func (c *ceremony) encodeListed(command byte, parameters any, field *[]descriptor, list []descriptor, v *verification) ([]byte, error) {
+func (c *ceremony) encodeListed(command byte, parameters any, field *[]descriptor, list []descriptor, v verification) ([]byte, error) {
 	*field = list
 	message, err := encode(command, parameters)
 	count, limit := max(c.info.MaxCredentialCountInList, 1), c.info.maxMsgSize()
@@ -128,7 +128,7 @@ func fit(list []descriptor, count, room int) (n int) {
 // Where built-in verification is an option of the command, a first search goes
 // without, since each request with it costs the user a finger; credentials
 // that need it (credProtect 3) are found by a second.
-func (c *ceremony) search(parts [][]descriptor, v *verification) (descriptor, error) {
+func (c *ceremony) search(parts [][]descriptor, v verification) (descriptor, error) {
 	found, err := c.searchOnce(parts, v.token, false)
 	if v.uv && errors.Is(err, ErrNoCredentials) && c.info.HasExtension("credProtect") {
 		return c.searchOnce(parts, nil, true)

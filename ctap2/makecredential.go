@@ -155,9 +155,10 @@ func (a *Authenticator) MakeCredential(ctx context.Context, r *MakeCredentialReq
 	if len(exclude) > 0 { // it may have to be searched, which takes permission ga
 		permissions |= PermissionGetAssertion
 	}
-	n := &need{wish: r.UserVerification, held: r.Token, permissions: permissions, must: func(i *Info) bool {
-		return i.demandsVerification(r.ResidentKey)
-	}}
+	n := &need{wish: r.UserVerification, must: (*Info).verifiesToMake, held: r.Token, permissions: permissions}
+	if r.ResidentKey {
+		n.must = (*Info).verifiesToMakeDiscoverable
+	}
 	v, err := c.decide(n)
 	if err != nil {
 		return nil, err
@@ -165,7 +166,7 @@ func (a *Authenticator) MakeCredential(ctx context.Context, r *MakeCredentialReq
 	defer func() { v.wipe() }()
 
 	var credential *Credential
-	err = c.perform(v, n, func(v *verification) error {
+	err = c.perform(&v, n, func(v verification) error {
 		credential, err = c.makeCredential(p, r, exclude, v)
 		return err
 	})
@@ -175,7 +176,7 @@ func (a *Authenticator) MakeCredential(ctx context.Context, r *MakeCredentialReq
 	return credential, nil
 }
 
-func (c *ceremony) makeCredential(p *makeCredentialParameters, r *MakeCredentialRequest, exclude []descriptor, v *verification) (*Credential, error) {
+func (c *ceremony) makeCredential(p *makeCredentialParameters, r *MakeCredentialRequest, exclude []descriptor, v verification) (*Credential, error) {
 	var err error
 	if p.Extensions, err = c.extensionInputs(ctap.CmdMakeCredential, r.Extensions); err != nil {
 		return nil, err

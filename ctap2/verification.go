@@ -64,46 +64,49 @@ func (i *Info) protected() bool {
 	return i.optionOn(OptionClientPIN) || i.optionOn(OptionUserVerification)
 }
 
-// demandsVerification reports whether the key refuses a makeCredential, for a
-// discoverable credential or another, without user verification (§6.1.2).
-func (i *Info) demandsVerification(discoverable bool) bool {
-	if i.optionOn(OptionAlwaysUV) {
-		return true
-	}
-	return i.protected() && (discoverable || !i.optionOn(OptionMakeCredUVNotRequired))
+// alwaysVerifies reports whether the key refuses a getAssertion without user
+// verification (§6.2.2).
+func (i *Info) alwaysVerifies() bool { return i.optionOn(OptionAlwaysUV) }
+
+// verifiesToMakeDiscoverable reports whether the key refuses a makeCredential of a
+// discoverable credential without user verification (§6.1.2).
+func (i *Info) verifiesToMakeDiscoverable() bool { return i.alwaysVerifies() || i.protected() }
+
+// verifiesToMake is the same for another credential.
+func (i *Info) verifiesToMake() bool {
+	return i.alwaysVerifies() || i.protected() && !i.optionOn(OptionMakeCredUVNotRequired)
 }
 
 // decide chooses whether to verify the user, and does what it takes before the
 // command is sent.
-func (c *ceremony) decide(n *need) (*verification, error) {
+func (c *ceremony) decide(n *need) (verification, error) {
 	if n.held != nil {
 		if n.held.secret.Len() == 0 {
-			return nil, invalid("the token was wiped")
+			return verification{}, invalid("the token was wiped")
 		}
-		return &verification{token: n.held, held: true}, nil
+		return verification{token: n.held, held: true}, nil
 	}
-	uv := c.info.optionOn(OptionUserVerification)
-	if n.wish == Required || n.must(c.info) ||
-		n.wish == Preferred && (uv || c.info.grantsByPIN(n.permissions) && c.canAskPIN()) {
+	if n.wish == Required || n.must(c.info) || n.wish == Preferred &&
+		(c.info.optionOn(OptionUserVerification) || c.info.grantsByPIN(n.permissions) && c.canAskPIN()) {
 		v, err := c.verify(n.permissions)
 		// What only an outdated Info called for is not set up, and need not be.
 		if n.wish == Required || n.must(c.info) || !errors.Is(err, ErrNotSetUp) {
 			return v, err
 		}
 	}
-	return new(verification), nil
+	return verification{}, nil
 }
 
 // verify takes the best path to a verified user that the key offers: built-in
 // verification with a token, built-in verification as an option of the
 // command, a PIN token with permissions, a PIN token of the old kind.
-func (c *ceremony) verify(permissions Permission) (*verification, error) {
-	return doubting(c, func() (*verification, error) {
+func (c *ceremony) verify(permissions Permission) (verification, error) {
+	return doubting(c, func() (verification, error) {
 		if c.info.optionOn(OptionUserVerification) && !c.info.optionOn(OptionPINUVAuthToken) {
-			return &verification{uv: true}, nil
+			return verification{uv: true}, nil
 		}
 		t, err := c.token(permissions, c.rpID)
-		return &verification{token: t}, err
+		return verification{token: t}, err
 	})
 }
 
@@ -111,7 +114,8 @@ func (c *ceremony) verify(permissions Permission) (*verification, error) {
 // another program may have set a PIN, removed the last finger, demanded a new
 // PIN or reset the key. It asks the key for its Info then, and tries again if
 // that has changed; if not, nobody is asked twice.
-func doubting[T any](c *ceremony, obtain func() (*T, error)) (*T, error) {
+func doubting[T any](c *ceremony, obtain func() (T, error)) (T, error) {
+	var none T
 	for {
 		got, err := obtain()
 		if err == nil {
@@ -120,14 +124,14 @@ func doubting[T any](c *ceremony, obtain func() (*T, error)) (*T, error) {
 		outdated := slices.ContainsFunc([]error{ErrNotSetUp, ErrPINChangeRequired, ErrPINNotSet, ErrPINPolicyViolation, ErrNotAllowed},
 			func(sign error) bool { return errors.Is(err, sign) })
 		if !outdated || c.fresh {
-			return nil, err
+			return none, err
 		}
 		before := c.info
 		if _, err := c.fetchInfo(); err != nil {
-			return nil, err
+			return none, err
 		}
 		if maps.Equal(before.Options, c.info.Options) && before.ForcePINChange == c.info.ForcePINChange {
-			return nil, err
+			return none, err
 		}
 	}
 }
@@ -160,13 +164,13 @@ func (c *ceremony) authorized(permissions Permission, rpID string, held *Token, 
 // better way: it demands verification after all, its built-in verification
 // did not recognise the user or is blocked (then the PIN, once), or is not set
 // up any longer, or what was agreed with it has become stale (once).
-func (c *ceremony) perform(v *verification, n *need, run func(*verification) error) error {
+func (c *ceremony) perform(v *verification, n *need, run func(verification) error) error {
 	attempts := c.info.uvAttempts()
 	refreshed := false
 	// What the caller's token refers to is nothing that was agreed here.
 	agreed := func() bool { return c.secret != nil && (!v.held || c.lent) }
 	for {
-		err := run(v)
+		err := run(*v)
 		// A key whose built-in verification is blocked asks for the PIN with
 		// PUAT_REQUIRED (§6.1.2, §6.2.2).
 		uvFailed := v.uv && (errors.Is(err, ErrUVInvalid) || errors.Is(err, ErrUVBlocked) || errors.Is(err, ErrPUATRequired))
@@ -177,11 +181,9 @@ func (c *ceremony) perform(v *verification, n *need, run func(*verification) err
 					return err
 				}
 			}
-			again, err := c.verify(n.permissions)
-			if err != nil {
+			if *v, err = c.verify(n.permissions); err != nil {
 				return err
 			}
-			*v = *again
 		case v.uv && (errors.Is(err, ErrInvalidOption) || errors.Is(err, ErrUnsupportedOption)) && !c.fresh: // the last finger was removed?
 			if _, err := c.fetchInfo(); err != nil {
 				return err
@@ -189,11 +191,9 @@ func (c *ceremony) perform(v *verification, n *need, run func(*verification) err
 			if c.info.optionOn(OptionUserVerification) {
 				return err
 			}
-			again, err := c.decide(n)
-			if err != nil {
+			if *v, err = c.decide(n); err != nil {
 				return err
 			}
-			*v = *again
 		case uvFailed && errors.Is(err, ErrUVInvalid) && attempts > 1:
 			attempts--
 			c.missed = err
@@ -213,7 +213,7 @@ func (c *ceremony) perform(v *verification, n *need, run func(*verification) err
 					return err
 				}
 				v.wipe()
-				*v = *again
+				*v = again
 			}
 		case v.held:
 			return v.token.refused(err)

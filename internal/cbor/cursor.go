@@ -164,8 +164,12 @@ func (c *Cursor) Text() string { return String(c.TextBytes()) }
 
 // String returns the text string that b is the bytes of, as Text does.
 func String(b []byte) string {
-	if s, ok := identifiers[string(b)]; ok {
-		return s
+	if len(b) < len(identifiers) {
+		for _, s := range identifiers[len(b)] {
+			if s == string(b) {
+				return s
+			}
+		}
 	}
 	if !utf8.Valid(b) {
 		return strings.ToValidUTF8(string(b), "\uFFFD")
@@ -248,16 +252,14 @@ func (c *Cursor) Array() iter.Seq[int] {
 // types are unknown members, and skipped.
 func (c *Cursor) IntMap() iter.Seq[int64] {
 	return func(yield func(int64) bool) {
-		c.pairs(func() (more bool) {
-			major, arg, next, err := head(c.data, c.off)
-			if err != nil || major > majorNegInt || arg > math.MaxInt64 {
+		c.pairs(func(major byte, arg uint64) (more bool) {
+			if major > majorNegInt || arg > math.MaxInt64 {
 				return true
 			}
 			key := int64(arg)
 			if major == majorNegInt {
 				key = -1 - key
 			}
-			c.off = next
 			c.path[c.deep-1] = key
 			return yield(key)
 		})
@@ -268,21 +270,20 @@ func (c *Cursor) IntMap() iter.Seq[int64] {
 // the message.
 func (c *Cursor) TextMap() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		c.pairs(func() (more bool) {
-			major, arg, next, err := head(c.data, c.off)
-			if err != nil || major != majorText {
+		c.pairs(func(major byte, arg uint64) (more bool) {
+			if major != majorText {
 				return true
 			}
-			c.off = next + int(arg)
 			c.path[c.deep-1] = textKey
-			return yield(c.data[next:c.off:c.off])
+			return yield(c.data[c.off-int(arg) : c.off : c.off])
 		})
 	}
 }
 
-// pairs walks the map the Cursor stands on. member is called on each key and
-// reports whether to go on; what it leaves unread is stepped over.
-func (c *Cursor) pairs(member func() (more bool)) {
+// pairs walks the map the Cursor stands on. member is called behind each key, with
+// the head of it, and reports whether to go on; a value that it leaves unread is
+// stepped over.
+func (c *Cursor) pairs(member func(major byte, arg uint64) (more bool)) {
 	n, ok := c.next(majorMap, "a map")
 	if !ok {
 		return
@@ -291,22 +292,30 @@ func (c *Cursor) pairs(member func() (more bool)) {
 	defer func() { c.deep-- }()
 	more := true
 	for range int(n) {
-		valueAt := skip(c.data, c.off)
+		major, arg, next, _ := head(c.data, c.off) // checked
+		switch {
+		case major <= majorNegInt:
+			c.off = next
+		case major <= majorText:
+			c.off = next + int(arg)
+		default:
+			c.off = skip(c.data, c.off)
+		}
+		value := c.off
 		if more {
-			more = member()
-			if c.err != nil {
+			if more = member(major, arg); c.err != nil {
 				return
 			}
 		}
-		if c.off <= valueAt {
-			c.off = skip(c.data, valueAt)
+		if c.off == value {
+			c.off = skip(c.data, value)
 		}
 	}
 }
 
-// identifiers are the text strings that every key sends: one copy serves all.
-var identifiers = func() map[string]string {
-	m := make(map[string]string)
+// identifiers are the text strings that every key sends, by length: one copy
+// serves all.
+var identifiers = func() (m [31][]string) {
 	for _, s := range []string{
 		"U2F_V2", "FIDO_2_0", "FIDO_2_1_PRE", "FIDO_2_1", "FIDO_2_3",
 		"credProtect", "credBlob", "largeBlobKey", "largeBlob", "minPinLength", "pinComplexityPolicy",
@@ -319,7 +328,7 @@ var identifiers = func() map[string]string {
 		"public-key", "packed", "none", "fido-u2f", "tpm", "apple", "android-key", "android-safetynet",
 		"id", "type", "name", "displayName", "alg", "sig", "x5c", "",
 	} {
-		m[s] = s
+		m[len(s)] = append(m[len(s)], s)
 	}
 	return m
 }()
