@@ -100,9 +100,9 @@ const maxIdleReads = 256
 // channels, which other programs use, do not move the limit. The packet's data
 // is valid until the next call. now is the time of the call, which most callers
 // know.
-func (d *Device) next(channel uint32, now, limit time.Time) (packet, error) {
+func (d *Device) next(channel uint32, now, limit time.Duration) (packet, error) {
 	exact := false // the Conn's deadline is the limit, not an earlier one
-	for idle := 0; idle < maxIdleReads; now = time.Now() {
+	for idle := 0; idle < maxIdleReads; now = d.now() {
 		// Not left to the deadline, although it may be over: a Conn may deliver
 		// what it has all the same.
 		if err := d.boundRead(now, limit, exact); err != nil {

@@ -38,7 +38,8 @@ const (
 // their turn or for the end of their context.
 type Device struct {
 	conn          Conn
-	locker        Locker // nil if conn is none
+	made          time.Time // where the Device's own clock starts
+	locker        Locker    // nil if conn is none
 	writeDeadline interface {
 		SetWriteDeadline(t time.Time) error
 	} // nil if conn has none
@@ -59,7 +60,7 @@ type Device struct {
 	// mu guards the read deadline, which a context that ends moves to the
 	// past, and the fields below.
 	mu           sync.Mutex
-	readDeadline time.Time // of the last boundRead
+	readDeadline time.Duration // of the last boundRead
 	// watched is the context of the exchange that runs, as long as its end is
 	// to interrupt a read. The function that a context calls when it ends may
 	// run late, in the time of the next exchange: so it asks watched.
@@ -82,6 +83,7 @@ func New(ctx context.Context, conn Conn, opts ...Option) (*Device, error) {
 	}
 	d := &Device{
 		conn:    conn,
+		made:    time.Now(),
 		channel: ctap.HIDBroadcast,
 		closed:  make(chan struct{}),
 		turn:    make(chan struct{}, 1),
@@ -229,25 +231,29 @@ func (d *Device) wake() {
 // boundRead makes the next read, at now, end at the limit or, unless exact, earlier. It
 // returns errTimeout or errInterrupted where nobody needs to read. What makes
 // wake end a read is seen here, or wake comes later and ends the read.
-func (d *Device) boundRead(now, limit time.Time, exact bool) error {
+func (d *Device) boundRead(now, limit time.Duration, exact bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
 	case d.interruptionLocked() != nil:
 		return errInterrupted
-	case !now.Before(limit):
+	case now >= limit:
 		return errTimeout
-	case !exact && now.Before(d.readDeadline) && !d.readDeadline.After(limit):
+	case !exact && now < d.readDeadline && d.readDeadline <= limit:
 		// That of an earlier packet will do. To set one for each keeps the
 		// runtime busy with its timers.
 		return nil
 	}
-	if err := d.conn.SetReadDeadline(limit); err != nil {
+	if err := d.conn.SetReadDeadline(time.Now().Add(limit - now)); err != nil {
 		return fmt.Errorf("%w: %w", ErrDeviceGone, err)
 	}
 	d.readDeadline = limit
 	return nil
 }
+
+// now is the time since the Device was made, by the clock that nobody sets. It
+// costs half of what time.Now does, which asks the other clock too.
+func (d *Device) now() time.Duration { return time.Since(d.made) }
 
 // unwatch lets the exchange go on reading although its context has ended.
 func (d *Device) unwatch() {

@@ -69,14 +69,14 @@ func (d *Device) exchangeOnce(r *request) (answer []byte, untouched bool, err er
 	if err := d.send(d.channel, r.command, r.message); err != nil {
 		return nil, false, err
 	}
-	now := time.Now()
+	now := d.now()
 	var (
-		limit  = now.Add(r.silence)
+		limit  = now + r.silence
 		begun  bool  // a keepalive said that the device is at work
 		gaveUp error // why nobody waits any longer
-		last   time.Time
+		last   time.Duration
 	)
-	for ; ; now = time.Now() {
+	for ; ; now = d.now() {
 		p, err := d.next(d.channel, now, limit)
 		switch {
 		case err == errTimeout && gaveUp != nil:
@@ -89,8 +89,8 @@ func (d *Device) exchangeOnce(r *request) (answer []byte, untouched bool, err er
 				return nil, false, gaveUp
 			}
 			d.unwatch()
-			last = time.Now()
-			limit = last.Add(CancelTimeout)
+			last = d.now()
+			limit = last + CancelTimeout
 			if err := d.cancel(CancelTimeout); err != nil || gaveUp == ErrClosed {
 				return nil, false, giveUp(gaveUp, err)
 			}
@@ -108,9 +108,9 @@ func (d *Device) exchangeOnce(r *request) (answer []byte, untouched bool, err er
 			// still come, and the limit still holds.
 		case p.command == ctap.HIDKeepalive && gaveUp != nil:
 			// A device that was told before it had begun may have ignored it.
-			if now := time.Now(); now.Sub(last) >= cancelAgain {
+			if now := d.now(); now-last >= cancelAgain {
 				last = now
-				if err := d.cancel(limit.Sub(now)); err != nil {
+				if err := d.cancel(limit - now); err != nil {
 					return nil, false, giveUp(gaveUp, err)
 				}
 			}
@@ -119,11 +119,11 @@ func (d *Device) exchangeOnce(r *request) (answer []byte, untouched bool, err er
 			if r.status != nil && len(p.data) > 0 {
 				r.status(p.data[0])
 			}
-			limit = time.Now().Add(r.silence)
+			limit = d.now() + r.silence
 		case p.command != r.command:
 			return nil, false, giveUp(gaveUp, fmt.Errorf("%w: the answer is to %s", ErrFraming, commandName(p.command)))
 		default:
-			var until time.Time
+			var until time.Duration
 			if gaveUp != nil {
 				until = limit
 			}
@@ -180,9 +180,9 @@ func giveUp(reason, err error) error {
 // pause lets some time go by after ERR_CHANNEL_BUSY. Whatever arrives
 // meanwhile belongs to what was refused, such as a second refusal.
 func (d *Device) pause(channel uint32) error {
-	limit := time.Now().Add(busyPause)
+	limit := d.now() + busyPause
 	for {
-		switch _, err := d.next(channel, time.Now(), limit); {
+		switch _, err := d.next(channel, d.now(), limit); {
 		case err == nil:
 		case err == errTimeout:
 			return nil

@@ -52,9 +52,9 @@ func (d *Device) initializeOnce(channel uint32, within time.Duration) error {
 	}
 	// An absolute limit: a device that ignores CTAPHID_INIT may well go on
 	// sending keepalives for what it should have given up.
-	limit := time.Now().Add(within)
+	limit := d.now() + within
 	for {
-		p, err := d.next(channel, time.Now(), limit)
+		p, err := d.next(channel, d.now(), limit)
 		switch {
 		case err == errInterrupted:
 			return d.interruption()

@@ -95,7 +95,7 @@ func (d *Device) fill(channel uint32, kind byte, message []byte) []byte {
 
 // assemble reads the rest of the message that p starts, into one buffer of the
 // length that p announces. until, unless zero, bounds the whole of it.
-func (d *Device) assemble(channel uint32, p packet, until time.Time) ([]byte, error) {
+func (d *Device) assemble(channel uint32, p packet, until time.Duration) ([]byte, error) {
 	if p.length > maxMessage(len(d.in)) {
 		return nil, fmt.Errorf("%w: a length of %d bytes", ErrFraming, p.length)
 	}
@@ -111,10 +111,10 @@ func (d *Device) assemble(channel uint32, p packet, until time.Time) ([]byte, er
 		return nil, err
 	}
 	for sequence := byte(0); n < len(message); {
-		now := time.Now()
-		limit := now.Add(PacketTimeout)
-		if !until.IsZero() && until.Before(limit) {
-			limit = until
+		now := d.now()
+		limit := now + PacketTimeout
+		if until != 0 {
+			limit = min(limit, until)
 		}
 		p, err := d.next(channel, now, limit)
 		switch {
@@ -126,7 +126,7 @@ func (d *Device) assemble(channel uint32, p packet, until time.Time) ([]byte, er
 			// The command was carried out and its answer is on the way:
 			// cancelling comes too late, and dropping the answer helps nobody.
 			ended = reason
-			until = time.Now().Add(CancelTimeout)
+			until = d.now() + CancelTimeout
 			d.unwatch()
 			continue
 		case err == errTimeout:
