@@ -208,13 +208,13 @@ func (c *ceremony) signIn(r *GetAssertionRequest) ([]*Assertion, error) {
 	default:
 		err = run(v)
 	}
-	if errors.Is(err, ErrNoCredentials) || len(allow) == 1 && errors.Is(err, ErrInvalidCredential) {
+	switch {
+	case err == nil:
+		return assertions, nil
+	case errors.Is(err, ErrNoCredentials) || len(allow) == 1 && errors.Is(err, ErrInvalidCredential):
 		return nil, c.noCredentials(r.Silent)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return assertions, nil
+	return nil, err
 }
 
 // noCredentials returns ErrNoCredentials, after a touch, unless there was one
@@ -258,7 +258,7 @@ func (c *ceremony) getAssertions(p *getAssertionParameters, r *GetAssertionReque
 		return nil, &Error{Command: ctap.CmdGetAssertion, Status: ErrNoCredentials}
 	}
 	body, err := c.exchange(message, 0, touch)
-	if errors.Is(err, ErrInvalidCredential) && len(p.AllowList) > 1 { // one of them is, whatever the others are
+	if len(p.AllowList) > 1 && errors.Is(err, ErrInvalidCredential) { // one of them is, whatever the others are
 		found, failed := c.search(slices.Collect(slices.Chunk(p.AllowList, 1)), v)
 		if failed != nil {
 			return nil, failed

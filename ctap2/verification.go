@@ -171,6 +171,9 @@ func (c *ceremony) perform(v *verification, n *need, run func(verification) erro
 	agreed := func() bool { return c.secret != nil && (!v.held || c.lent) }
 	for {
 		err := run(*v)
+		if err == nil {
+			return nil
+		}
 		// A key whose built-in verification is blocked asks for the PIN with
 		// PUAT_REQUIRED (§6.1.2, §6.2.2).
 		uvFailed := v.uv && (errors.Is(err, ErrUVInvalid) || errors.Is(err, ErrUVBlocked) || errors.Is(err, ErrPUATRequired))

@@ -108,11 +108,14 @@ func prepare(ctx context.Context, conn hid.Conn, operation string, credential []
 	case "getAssertion with PIN":
 		verification = ctap2.Required
 	}
+	hash := make([]byte, 32)
 	return func() error {
-		key.Forget() // libfido2 is told the PIN each time, too
+		if verification == ctap2.Required {
+			key.Forget() // libfido2 is told the PIN each time, too
+		}
 		assertions, err := key.GetAssertion(ctx, &ctap2.GetAssertionRequest{
 			RPID:             "example.com",
-			ClientDataHash:   make([]byte, 32),
+			ClientDataHash:   hash,
 			AllowList:        []ctap2.CredentialDescriptor{{ID: credential}},
 			UserVerification: verification,
 		})
