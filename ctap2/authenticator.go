@@ -261,13 +261,6 @@ func encode(command byte, parameters any) ([]byte, error) {
 	if parameters == nil {
 		return []byte{command}, nil
 	}
-	if p, ok := parameters.(*getAssertionParameters); ok {
-		message, err := p.append(append(make([]byte, 0, 192), command)) // a list of one fits
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrInvalidRequest, err)
-		}
-		return message, nil
-	}
 	encoded, err := cbor.Marshal(parameters)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidRequest, err)

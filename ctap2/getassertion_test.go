@@ -41,13 +41,13 @@ func TestGetAssertionParameters(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := encode(ctap.CmdGetAssertion, &p)
+		got, err := p.encode()
 		if err != nil || got[0] != ctap.CmdGetAssertion || !bytes.Equal(got[1:], want) {
 			t.Errorf("%+v: %v\n%x\n%x", p, err, got[1:], want)
 		}
 	}
 	full.Extensions["unknown"] = make(chan int)
-	if _, err := encode(ctap.CmdGetAssertion, &full); !errors.Is(err, ErrInvalidRequest) {
+	if _, err := full.encode(); !errors.Is(err, ErrInvalidRequest) {
 		t.Errorf("an input that is not CBOR: %v", err)
 	}
 }

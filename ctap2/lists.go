@@ -63,20 +63,20 @@ const (
 	searchOverhead = 1 + 1 + 1 + 3 + 1 + 34 + 11 + 1 + 34 + 2
 )
 
-// encodeListed encodes a command with its list, which is the field of
+// encodeListed encodes a command with its list, which is the field of its
 // parameters that field points to. A list that is over the key's limits of
 // count or of bytes is searched silently, and the command gets the credential
 // that was found, or, if none was, a part that was not searched: nil if there
 // is no such part.
-func (c *ceremony) encodeListed(command byte, parameters any, field *[]descriptor, list []descriptor, v verification) ([]byte, error) {
+func (c *ceremony) encodeListed(encode func() ([]byte, error), field *[]descriptor, list []descriptor, v verification) ([]byte, error) {
 	*field = list
-	message, err := encode(command, parameters)
+	message, err := encode()
 	count, limit := max(c.info.MaxCredentialCountInList, 1), c.info.maxMsgSize()
 	if err != nil || len(list) == 0 || len(list) <= count && len(message) <= limit {
 		return message, err
 	}
 	*field = nil
-	if message, err = encode(command, parameters); err != nil {
+	if message, err = encode(); err != nil {
 		return nil, err
 	}
 	parts, last := split(list, count, limit-searchOverhead-len(c.rpID)-listOverhead, limit-len(message)-listOverhead)
@@ -89,7 +89,7 @@ func (c *ceremony) encodeListed(command byte, parameters any, field *[]descripto
 	default:
 		return nil, err
 	}
-	return encode(command, parameters)
+	return encode()
 }
 
 // split cuts a list into parts for searches, as few as possible, and a last
@@ -154,7 +154,7 @@ func (c *ceremony) searchOnce(parts [][]descriptor, token *Token, uv bool) (desc
 		part := parts[0]
 		parts = parts[1:]
 		p.AllowList = part
-		body, err := c.send(ctap.CmdGetAssertion, 0, p, TouchVerification)
+		body, err := c.sendGetAssertion(p, TouchVerification)
 		// Some keys answer to an ID that is not of their form that it is invalid,
 		// whatever else is in the list, and to one that is too long, with a limit
 		// that they may not have told.

@@ -90,6 +90,8 @@ type makeCredentialParameters struct {
 	AttestationFormats    []string               `cbor:"11,keyasint,omitempty"`
 }
 
+func (p *makeCredentialParameters) encode() ([]byte, error) { return encode(ctap.CmdMakeCredential, p) }
+
 func (r *MakeCredentialRequest) check() error {
 	switch {
 	case r == nil:
@@ -198,7 +200,7 @@ func (c *ceremony) makeCredential(p *makeCredentialParameters, r *MakeCredential
 		}
 		p.Options[OptionUserVerification] = true
 	}
-	message, err := c.encodeListed(ctap.CmdMakeCredential, p, &p.ExcludeList, exclude, v)
+	message, err := c.encodeListed(p.encode, &p.ExcludeList, exclude, v)
 	if err != nil {
 		return nil, err
 	}
