@@ -82,7 +82,7 @@ type getAssertionParameters struct {
 }
 
 // encode returns the message with the parameters as cbor.Marshal encodes them, for a
-// tenth of the time: nothing else is sent so often, and nothing but options and
+// quarter of the time: nothing else is sent so often, and nothing but options and
 // extensions needs reflection.
 func (p *getAssertionParameters) encode() ([]byte, error) {
 	members := 2

@@ -244,7 +244,7 @@ func (d *Device) boundRead(now, limit time.Duration, exact bool) error {
 		// runtime busy with its timers.
 		return nil
 	}
-	if err := d.conn.SetReadDeadline(time.Now().Add(limit - now)); err != nil {
+	if err := d.conn.SetReadDeadline(time.Now().Add(limit - d.now())); err != nil {
 		return fmt.Errorf("%w: %w", ErrDeviceGone, err)
 	}
 	d.readDeadline = limit

@@ -292,8 +292,10 @@ func (c *Cursor) pairs(member func(major byte, arg uint64) (more bool)) {
 	defer func() { c.deep-- }()
 	more := true
 	for range int(n) {
-		major, arg, next, _ := head(c.data, c.off) // checked
+		major, arg, next, err := head(c.data, c.off)
 		switch {
+		case err != nil: // a member read on behind its own value
+			return
 		case major <= majorNegInt:
 			c.off = next
 		case major <= majorText:
