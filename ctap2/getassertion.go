@@ -93,7 +93,11 @@ func (p *getAssertionParameters) encode() ([]byte, error) {
 			members++
 		}
 	}
-	b := append(make([]byte, 0, 192), ctap.CmdGetAssertion) // a list of one fits
+	size := searchOverhead + len(p.RPID) + listOverhead // of all but extensions
+	for _, d := range p.AllowList {
+		size += d.encodedSize()
+	}
+	b := append(make([]byte, 0, size), ctap.CmdGetAssertion)
 	b = cbor.AppendMap(b, members)
 	b = cbor.AppendText(cbor.AppendUint(b, 0x01), p.RPID)
 	b = cbor.AppendBytes(cbor.AppendUint(b, 0x02), p.ClientDataHash)
