@@ -44,33 +44,34 @@
 //
 // # What came out
 //
-// On a virtual machine with two processors that have nothing else to do, with Go
-// 1.26, libfido2 1.12 and python-fido2 0.9:
+// On a virtual machine with two processors that have nothing else to do, on a host
+// that others use too, with Go 1.26, libfido2 1.12 and python-fido2 0.9:
 //
 //	what                        key                fido    libfido2  python-fido2  reports alone  ratio  limit
-//	getInfo, µs                 replies in memory  4.6     16.0      130.5                        0.29   1.00
-//	getAssertion, µs            replies in memory  2.1     5.3       32.7                         0.40   1.00
-//	getInfo, µs                 virtual, in poll   46.6    62.5      208.3         35.0           0.75   1.00
-//	getAssertion, µs            virtual, in poll   38.4    40.5      109.6         30.0           0.95   1.00
-//	getInfo, µs                 virtual            64.0    58.4      205.6         54.1           1.10
-//	getAssertion, µs            virtual            66.4    43.9      130.2         59.6           1.51
-//	getAssertion with PIN, µs   virtual            302.6   481.7     869.2                        0.63   1.00
-//	getInfo, µs                 a report each ms   296.0   171.6     532.5         222.7          1.73
-//	PING, µs                    echo               448.0             936.2         431.4          1.04   2.00
-//	start to exit, elapsed, µs  canned             2256.3  2485.7    84255.6       1756.9         1.28   1.50
-//	start to exit, µs           canned             2170.0  2159.0    83662.0       1576.0         1.38   1.50
-//	size, MB                                       3.3     5.3                     1.6            2.04   2.80
+//	getInfo, µs                 replies in memory  6.4     19.2      195.6                        0.33   1.00
+//	getAssertion, µs            replies in memory  2.6     6.3       53.1                         0.41   1.00
+//	getInfo, µs                 virtual, in poll   61.4    76.9      315.3         44.6           0.80   1.00
+//	getAssertion, µs            virtual, in poll   50.2    57.0      163.4         41.5           0.88   1.00
+//	getInfo, µs                 virtual            93.9    87.1      343.4         74.2           1.08
+//	getAssertion, µs            virtual            110.1   66.4      181.2         90.3           1.66
+//	getAssertion with PIN, µs   virtual            385.4   769.1     1247.1                       0.50   1.00
+//	getInfo, µs                 a report each ms   473.8   378.6     891.8         544.9          1.25
+//	PING, µs                    echo               609.1             1346.1        573.9          1.06   2.00
+//	start to exit, elapsed, µs  canned             3191.9  3585.9    125191.7      2315.4         1.38   1.50
+//	start to exit, µs           canned             3078.0  3086.0    124357.0      2085.0         1.48   1.50
+//	size, MB                                       3.3     5.3                     1.6            2.03   2.80
 //
-// In seven of eight such runs getAssertion in poll was 0.91 to 0.99 times libfido2's;
-// in one, with the machine's host busy, 1.16 times. Where Go's runtime waits, getInfo
-// on virtual was 0.97 to 1.22 times, and getAssertion 1.51 to 1.63 times; with the
-// processors busy, which makes waits cheap, 0.91 to 1.2 and 1.1 to 1.5.
+// In eight of ten such runs getAssertion in poll was 0.84 to 0.97 times libfido2's; in
+// two, with the host busy, 1.01 and 1.17 times. With a third program that sweeps the
+// caches it is 1.1 times: code that has to be fetched anew costs more than what it does.
+// Where Go's runtime waits, getInfo on virtual was 0.73 to 1.11 times, and getAssertion
+// 0.90 to 1.66 times.
 //
 // # How to read it
 //
 // The library itself takes less than libfido2: a third for getInfo, two fifths for
-// getAssertion, and behind a socket, where each wait leaves the caches cold, three
-// quarters, and about as much. Where Go's runtime waits for the reports it pays more
+// getAssertion, and behind a socket, where each wait leaves the caches cold, four
+// fifths, and nine tenths. Where Go's runtime waits for the reports it pays more
 // for each wait than C does: on virtual the floor, which does nothing at all with the
 // reports, is as high as all of libfido2, or higher. That grows with the number of
 // waits, not with the work; getAssertion has as many as getInfo. With a PIN, elliptic
@@ -94,6 +95,17 @@
 //   - getAssertion's parameters are appended by hand (ctap2): 2.2 µs, and 2 of 57 µs on
 //     virtual.
 //
+// And by that of getAssertion on virtual, in poll, 64.6 µs before, of which 51.2 are the
+// reports alone, on a slower day:
+//
+//   - Identifiers are found by length, not in a map (internal/cbor), an assertion and
+//     its authenticator data are one allocation, and what is decided about verification
+//     takes none (ctap2): 63.1 µs.
+//   - A clock that starts with the Device instead of time.Now, which reads two
+//     (hid.Device): 3 µs less.
+//   - The parameters stay on the stack, with room for the whole list at once (ctap2): no
+//     difference with one credential, 3.1 to 1.3 µs to encode a list of eight.
+//
 // And what was thrown away:
 //
 //   - poll and read in one blocking system call each, as in C: 20 % less than devfile on
@@ -106,6 +118,8 @@
 //     told, cost more than they save: 7 to 12 µs for the timer, in C too.
 //   - Writes that the runtime is not told of: a third less on virtual. A write to a
 //     device node blocks until the device has taken the report, which may be seconds.
+//   - poll before the first read of an answer, in poll: a system call less, and no
+//     difference.
 //   - Curves that are made when first used, not at the start of the program: no
 //     difference from start to exit that could be measured.
 package main

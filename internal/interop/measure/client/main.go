@@ -5,7 +5,7 @@
 //
 //	client [reports of ][polling ]OPERATION TIMES CREDENTIAL REPLIES
 //
-// "reports of" an operation is to write and read the same reports once more, and
+// "reports of" an operation is to send and read the same reports once more, and
 // to do nothing with them: what no client can do without. "Polling" is to wait for
 // reports in poll, not in Go's runtime.
 //
@@ -19,6 +19,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -67,11 +68,14 @@ func run(ctx context.Context, operation, times, credential, replies string) erro
 		return err
 	}
 	if bare {
-		recorder.steps = nil
+		recorder.sent = nil
 		if err := do(); err != nil {
 			return err
 		}
 		do = recorder.replay
+		if err := recorder.Conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+			return err
+		}
 	}
 	return measure(n, do)
 }
@@ -141,35 +145,39 @@ func open(replies string, poll bool) (hid.Conn, error) {
 	return devfile.New(os.NewFile(descriptor, "key")) // as hid.Open does
 }
 
-// A recorder remembers which reports were sent, and where between them one was
-// read.
+// A recorder remembers which reports were sent.
 type recorder struct {
 	hid.Conn
-	steps [][]byte // nil: a report was read
+	sent [][]byte
 }
 
 func (r *recorder) Write(p []byte) (int, error) {
-	r.steps = append(r.steps, bytes.Clone(p))
+	r.sent = append(r.sent, bytes.Clone(p))
 	return r.Conn.Write(p)
 }
 
-func (r *recorder) Read(p []byte) (int, error) {
-	r.steps = append(r.steps, nil)
-	return r.Conn.Read(p)
-}
-
-// replay sends and reads the same, and does nothing with it.
+// replay sends the same and reads one answer, of which it looks at nothing but where
+// it ends: there may be more keepalives before it than the last time.
 func (r *recorder) replay() error {
 	var report [64]byte
-	for _, sent := range r.steps {
-		do := r.Conn.Read
-		if sent != nil {
-			do = r.Conn.Write
-			copy(report[:], sent)
-		}
-		if _, err := do(report[:]); err != nil {
+	for _, sent := range r.sent {
+		copy(report[:], sent)
+		if _, err := r.Conn.Write(report[:]); err != nil {
 			return err
 		}
+	}
+	for left := 1; left > 0; {
+		if _, err := r.Conn.Read(report[:]); err != nil {
+			return err
+		}
+		switch kind := report[4]; {
+		case kind == 0xBB: // CTAPHID_KEEPALIVE
+			continue
+		case kind&0x80 != 0:
+			length := int(binary.BigEndian.Uint16(report[5:]))
+			left = 1 + (max(length-57, 0)+58)/59
+		}
+		left--
 	}
 	return nil
 }
