@@ -21,7 +21,7 @@ func main() {
 	flag.Parse()
 	rounds, margin := 11, 1.0
 	if *quick {
-		rounds, margin = 3, 1.5
+		rounds, margin = 5, 1.5
 	}
 	if err := run(context.Background(), os.Stdout, rounds, margin); err != nil {
 		fmt.Fprintln(os.Stderr, "measure:", err)
