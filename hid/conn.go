@@ -99,7 +99,7 @@ const maxIdleReads = 256
 // errInterrupted when the caller need not wait any longer. Packets for other
 // channels, which other programs use, do not move the limit. The packet's data
 // is valid until the next call. now is the time of the call, which most callers
-// know.
+// know, and limit one by the same clock, Device.now.
 func (d *Device) next(channel uint32, now, limit time.Duration) (packet, error) {
 	exact := false // the Conn's deadline is the limit, not an earlier one
 	for idle := 0; idle < maxIdleReads; now = d.now() {

@@ -298,7 +298,6 @@ func TestCursorErrorNamesTheMember(t *testing.T) {
 	}
 }
 
-// Keys of other types, and integers beyond 63 bits, are unknown members.
 // A member that reads on behind its own value must not start the map anew.
 func TestCursorReadTooFar(t *testing.T) {
 	c := NewCursor(unhex(t, "a2 01 02 03 04"), Strict)
@@ -314,6 +313,7 @@ func TestCursorReadTooFar(t *testing.T) {
 	}
 }
 
+// Keys of other types, and integers beyond 63 bits, are unknown members.
 func TestCursorSkipsForeignKeys(t *testing.T) {
 	c := NewCursor(unhex(t, "a4 01 05 1bffffffffffffffff 00 4101 00 6161 f5"), Strict)
 	var ints, texts int

@@ -38,8 +38,9 @@
 //     find and open HID devices; libfido2's with the libraries that it loads, besides
 //     the C library.
 //
-// "Reports alone" is the floor under a program in Go: it writes and reads the same
-// reports, or starts, reads the same bytes and exits, and does nothing with them.
+// "Reports alone" is the floor under a program in Go: it writes the same reports and
+// reads the answer to its end, or starts, reads the same bytes and exits, and does
+// nothing with them.
 // The ratio is to libfido2, and to the floor for PING, start and size.
 //
 // # What came out

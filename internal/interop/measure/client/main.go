@@ -5,8 +5,8 @@
 //
 //	client [reports of ][polling ]OPERATION TIMES CREDENTIAL REPLIES
 //
-// "reports of" an operation is to send and read the same reports once more, and
-// to do nothing with them: what no client can do without. "Polling" is to wait for
+// "reports of" an operation is to send the same reports once more, and to read the
+// answer and do nothing with it: what no client can do without. "Polling" is to wait for
 // reports in poll, not in Go's runtime.
 //
 // REPLIES is a folder with the key's answers, which are then all there is to the
@@ -31,6 +31,7 @@ import (
 
 	"github.com/tapstone/fido/ctap2"
 	"github.com/tapstone/fido/hid"
+	"github.com/tapstone/fido/internal/ctap"
 	"github.com/tapstone/fido/internal/devfile"
 	"github.com/tapstone/fido/pin"
 )
@@ -171,9 +172,9 @@ func (r *recorder) replay() error {
 			return err
 		}
 		switch kind := report[4]; {
-		case kind == 0xBB: // CTAPHID_KEEPALIVE
+		case kind == ctap.HIDKeepalive|ctap.HIDInitBit:
 			continue
-		case kind&0x80 != 0:
+		case kind&ctap.HIDInitBit != 0:
 			length := int(binary.BigEndian.Uint16(report[5:]))
 			left = 1 + (max(length-57, 0)+58)/59
 		}
