@@ -62,8 +62,8 @@
 //	start to exit, µs           canned             3078.0  3086.0    124357.0      2085.0         1.48   1.50
 //	size, MB                                       3.3     5.3                     1.6            2.03   2.80
 //
-// In eight of ten such runs getAssertion in poll was 0.84 to 0.97 times libfido2's; in
-// two, with the host busy, 1.01 and 1.17 times. With a third program that sweeps the
+// In eight of eleven such runs getAssertion in poll was 0.84 to 0.97 times libfido2's;
+// in three, with the host busy, 1.01, 1.03 and 1.17 times. With a third program that sweeps the
 // caches it is 1.1 times: code that has to be fetched anew costs more than what it does.
 // Where Go's runtime waits, getInfo on virtual was 0.73 to 1.11 times, and getAssertion
 // 0.90 to 1.66 times.
